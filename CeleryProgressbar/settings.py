@@ -1,0 +1,170 @@
+"""All settings, each read once from the environment and each with a default that just runs."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import environ
+from django.core.management.utils import get_random_secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# Files this deployment writes: the SQLite database, the filesystem broker, the secret key.
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+
+
+def secret_key() -> str:
+    """Return this deployment's own secret key, made on first use and kept in DATA_DIR.
+
+    Web and worker may start at the same moment: the first to link its file in wins, and both read that one.
+    """
+    path = DATA_DIR / "secret_key"
+    if not path.exists():
+        handle, mine = tempfile.mkstemp(dir=DATA_DIR)
+        with open(handle, "w") as file:
+            file.write(get_random_secret_key())
+        with suppress(FileExistsError):
+            os.link(mine, path)
+        os.unlink(mine)
+    return path.read_text()
+
+
+# Django
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key()
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+INSTALLED_APPS = [
+    "daphne",  # first: it takes over `runserver`
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "HomeApp",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "CeleryProgressbar.urls"
+ASGI_APPLICATION = "CeleryProgressbar.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+LANGUAGE_CODE = "en"
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "static/"
+# WhiteNoise serves the apps' own static folders: no collectstatic, the same in every way to run.
+WHITENOISE_USE_FINDERS = True
+
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # WAL: readers never wait for the writer. IMMEDIATE: two writers queue up instead of failing half way.
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    # Under ASGI a connection kept per thread would be lost with its thread: a pool keeps them.
+    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}}
+
+vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {name: {"handlers": ["console"], "level": "INFO", "propagate": False} for name in ("HomeApp", "django")},
+}
+
+# Channels
+
+REDIS_URL = env.str("REDIS_URL", default="")
+if REDIS_URL:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            # redis-py's default socket_timeout of 5 s would end the layer's blocking read of an idle channel.
+            "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
+        }
+    }
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+# A client frame is at most 4 KiB; the server need not take in more than a little beyond, to say so.
+DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE = 64 * 1024
+DAPHNE_WEBSOCKET_MAX_FRAME_SIZE = 64 * 1024
+
+# Celery
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://localhost//")
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    for name in ("queue", "control"):
+        (DATA_DIR / "broker" / name).mkdir(parents=True, exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(DATA_DIR / "broker" / "queue"),
+        "data_folder_out": str(DATA_DIR / "broker" / "queue"),
+        "control_folder": str(DATA_DIR / "broker" / "control"),
+        "polling_interval": 0.05,
+    }
+elif CELERY_BROKER_URL.startswith(("amqp:", "pyamqp:", "amqps:")):
+    # A message counts as sent when the broker has said so, not when it has left this process.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
+# Seconds. Sending to a broker that hangs takes a confirmation and two connections to give up: less than 3 s in all.
+CELERY_BROKER_CONNECTION_TIMEOUT = 0.8
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_HEARTBEAT = 10
+CELERY_RESULT_BACKEND = "HomeApp.reply_queue:ReplyBackend"
+CELERY_TASK_DEFAULT_QUEUE = "celeryprogressbar.jobs"
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+# A killed worker's job is delivered again; jobs are long, so no worker takes more than it runs.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+
+# This site's own limits
+
+JOBS_UNFINISHED_PER_OWNER = env.int("JOBS_UNFINISHED_PER_OWNER", default=5)
+JOBS_RECENT = env.int("JOBS_RECENT", default=10)
+SOCKETS_PER_OWNER = env.int("SOCKETS_PER_OWNER", default=20)

@@ -1,0 +1,9 @@
+"""All URLs of the site."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("HomeApp.urls")),
+    path("admin/", admin.site.urls),
+]

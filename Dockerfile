@@ -1,0 +1,15 @@
+FROM python:3.11-slim
+
+RUN useradd --create-home --uid 1000 site && mkdir /data && chown site /data
+WORKDIR /site
+COPY requirements.txt .
+RUN pip install --no-cache-dir -r requirements.txt
+COPY manage.py .
+COPY CeleryProgressbar CeleryProgressbar
+COPY HomeApp HomeApp
+
+ENV DATA_DIR=/data PYTHONUNBUFFERED=1
+USER site
+VOLUME /data
+EXPOSE 8000
+CMD ["uvicorn", "--host", "0.0.0.0", "--ws", "websockets-sansio", "--ws-max-size", "65536", "CeleryProgressbar.asgi:application"]

@@ -1,0 +1,20 @@
+"""Press START, and watch the truth about your background job, live.
+
+A report's way, file by file:
+
+    progress.py    a worker runs a task; `track` or `update_state` reports, numbered
+    reply_queue.py the queue the report goes to, through Celery's rpc result backend
+    relay.py       a thread in each web process: replies -> rows -> hub
+    reply.py       what a reply says
+    models.py      the row, and the only ways in which it may move
+    hub.py         snapshots -> the sockets of each web process
+    consumers.py   the sockets: who may watch what
+    static/HomeApp/socket.js, bar.js    the browser: a snapshot becomes a bar
+
+And the way to it:
+
+    home.html, home.js -> consumers.py -> jobs.py (check, row, task) -> broker -> tasks.py -> primes.py (the work)
+
+Beside the path: owner.py (who asks), origin.py (which pages may ask), forms.py (what may be asked), routing.py,
+urls.py, views.py, admin.py.
+"""

@@ -1,0 +1,206 @@
+"""The sockets. A consumer says who may join which room of the hub, and turns client frames into jobs."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from channels.consumer import get_handler_name
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, connections
+
+from HomeApp import jobs
+from HomeApp.hub import Snapshot, hub
+from HomeApp.models import Job
+from HomeApp.owner import new_visitor, owner_of, session_of
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+#: A client frame is at most this many bytes.
+FRAME_BYTES = 4096
+#: Close codes of this site; 4000 to 4999 are for applications (RFC 6455, section 7.4.2).
+NOT_FOUND, TOO_MANY_SOCKETS = 4404, 4429
+
+TOO_MANY_PAGES = "You have {} pages open here, the most there may be. Close one of them."
+UNANSWERED = "Something went wrong here. Send the same frame with the same ref again: it starts one job at most."
+
+THREADS = ThreadPoolExecutor(8, thread_name_prefix="socket")
+
+
+async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call what waits for the database or the broker: never on the event loop, never in asgiref's one thread.
+
+    These threads last, and so do their database connections; one that has failed is closed, and the next call
+    opens another.
+    """
+    return await asyncio.get_running_loop().run_in_executor(THREADS, _call, function, *arguments)
+
+
+def _call(function: Callable[..., Result], *arguments: Any) -> Result:
+    try:
+        return function(*arguments)
+    except DatabaseError:
+        connections.close_all()
+        raise
+
+
+class WatcherConsumer(AsyncWebsocketConsumer):
+    """One open socket, watching one room of the hub.
+
+    What is shown while an earlier frame is still being written waits in `unsent`, the newest of each job and state
+    only: a slow reader costs no more than that.
+    """
+
+    room: str | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Handle this socket's messages in turn.
+
+        Unlike `AsyncConsumer`, it opens no channel of its own, as the hub has one for the whole process, and does
+        not wait for asgiref's one thread before each message, as no handler here uses that thread's connection.
+        """
+        self.scope, self.base_send = scope, send
+        self.unsent: dict[tuple[str, str], Snapshot] = {}
+        self.writing = False
+        try:
+            while True:
+                message = await receive()
+                await getattr(self, get_handler_name(message))(message)
+        except StopConsumer:
+            pass
+        finally:
+            self.unsent.clear()
+            if self.room:
+                hub.leave(self.room, self)
+
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        """End this consumer; what it holds is let go above, whichever way it ends."""
+        raise StopConsumer()
+
+    def join(self, room: str) -> None:
+        """Watch a room of the hub, which this socket's owner may see."""
+        self.room = room
+        hub.join(room, self)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Take a snapshot to be sent; never waits."""
+        key = snapshot.task_id, snapshot.state
+        self.unsent.pop(key, None)  # to the end of the line: frames go out in the order of `seq`
+        self.unsent[key] = snapshot
+        if not self.writing:
+            self.writing = True
+            hub.write_soon(self)
+
+    async def write(self) -> None:
+        """Send what is unsent."""
+        try:
+            while self.unsent:
+                snapshot = self.unsent.pop(next(iter(self.unsent)))
+                await self.base_send({"type": "websocket.send", "text": snapshot.text})
+                await self.shown(snapshot)
+        finally:
+            self.writing = False
+
+    async def shown(self, snapshot: Snapshot) -> None:
+        """Called when a snapshot has been sent."""
+
+
+class JobsConsumer(WatcherConsumer):
+    """`ws/jobs/`: all jobs of one owner, and the way to start one."""
+
+    async def connect(self) -> None:
+        """Let the owner in: the present state of all that may be seen, then every change."""
+        owner = await in_thread(owner_of, session_of(self.scope))
+        self.owner = owner or new_visitor()
+        await self.accept()
+        if len(hub.rooms.get(self.owner, ())) >= settings.SOCKETS_PER_OWNER:
+            await self.refuse(jobs.Refused("too_many_sockets", TOO_MANY_PAGES.format(settings.SOCKETS_PER_OWNER)))
+            await self.close(TOO_MANY_SOCKETS)
+        else:
+            self.join(self.owner)
+            for snapshot in await in_thread(_visible_to, self.owner):
+                self.show(hub.latest(snapshot))
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Take a client frame. A bad one is answered with an error frame, and nothing else happens."""
+        frame: dict[str, Any] = {}
+        try:
+            frame = _read(text_data)
+            await self._handle(frame)
+        except jobs.Refused as refused:
+            await self.refuse(refused, frame.get("ref"))
+        except Exception:
+            logger.exception("A frame could not be answered: %.200r", text_data)
+            await self.refuse(jobs.Refused("internal", UNANSWERED), frame.get("ref"))
+
+    async def _handle(self, frame: dict[str, Any]) -> None:
+        if frame.get("type") != "start":
+            raise jobs.Refused("unknown_type", 'type: there is no such frame. Known: "start".', "type")
+        arguments = self.owner, frame.get("kind"), frame.get("params", {}), frame.get("ref")
+        snapshot = await in_thread(_start, *arguments)
+        if snapshot.task_id in hub.newest:
+            self.show(hub.latest(snapshot))  # a repeated start: an answer for this socket, no news for the others
+        else:
+            hub.publish([snapshot])
+
+    async def refuse(self, refused: jobs.Refused, ref: Any = None) -> None:
+        """Send an error frame."""
+        error = {"type": "error", "code": refused.code, "detail": refused.detail, "field": refused.field}
+        await self.send(json.dumps({**error, "ref": ref if isinstance(ref, str) else None}))
+
+
+class TaskStatusConsumer(WatcherConsumer):
+    """`ws/task_status/<task_id>/`: one job, for its owner; closed by the server after the final state."""
+
+    async def connect(self) -> None:
+        """Let the job's owner in; to all others it is as if there were no such job."""
+        task_id = self.scope["url_route"]["kwargs"]["task_id"]
+        await self.accept()
+        snapshot = await in_thread(_watchable, session_of(self.scope), task_id)
+        if snapshot is None:
+            await self.close(NOT_FOUND)
+        else:
+            self.join(snapshot.task_id)
+            self.show(hub.latest(snapshot))
+
+    async def shown(self, snapshot: Snapshot) -> None:
+        """Close after the final state."""
+        if snapshot.final:
+            await self.close()
+
+
+def _read(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise jobs.Refused("bad_frame", "Send text frames with JSON; binary frames are not understood.")
+    if len(text.encode(errors="replace")) > FRAME_BYTES:
+        raise jobs.Refused("frame_too_large", f"A frame has at most {FRAME_BYTES} bytes. Send a shorter one.")
+    try:
+        frame = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise jobs.Refused("bad_json", f"This is not JSON: {problem}.") from None
+    if not isinstance(frame, dict):
+        raise jobs.Refused("bad_frame", 'Send a JSON object, for example {"type": "start", "kind": "count_primes"}.')
+    return frame
+
+
+def _visible_to(owner: str) -> list[Snapshot]:
+    return [Snapshot.of(job) for job in Job.objects.visible_to(owner, settings.JOBS_RECENT)]
+
+
+def _start(owner: str, kind: Any, params: Any, ref: Any) -> Snapshot:
+    return Snapshot.of(jobs.start(owner, kind, params, ref))
+
+
+def _watchable(session: SessionBase, task_id: str) -> Snapshot | None:
+    try:
+        job = Job.objects.get(owner=owner_of(session), pk=task_id)
+    except (Job.DoesNotExist, ValidationError):  # ValidationError: it is no UUID
+        return None
+    return Snapshot.of(job)

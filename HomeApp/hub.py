@@ -1,0 +1,206 @@
+"""The hub: hands snapshots to the sockets of one web process, and to the hubs of the others.
+
+Snapshots published in one process reach its own watchers at once, and every other process in one message over the
+channel layer; while that is away, the newest of them wait for it. Each hub remembers the newest snapshot of the jobs
+it has lately seen, so that no watcher is ever told less than another has been told.
+"""
+
+import asyncio
+import json
+import logging
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Coroutine, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from channels.layers import get_channel_layer
+
+from HomeApp.models import Job
+
+logger = logging.getLogger(__name__)
+
+GROUP = "hubs"
+#: Seconds between two entries into the group: it mends what a restart of the layer's server has lost.
+REJOIN_SECONDS = 3
+#: Seconds until the next try when the channel layer is away.
+RETRY_SECONDS = 1
+#: How many jobs' newest snapshots a hub remembers.
+REMEMBERED_JOBS = 10_000
+
+
+to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+class Snapshot(NamedTuple):
+    """A job's snapshot, on its way to those who may see it."""
+
+    owner: str
+    task_id: str
+    state: str
+    seq: int
+    final: bool
+    text: str  #: the JSON text frame, made once for all sockets
+
+    @classmethod
+    def of(cls, job: Job) -> "Snapshot":
+        """Return the snapshot of a job as it is now."""
+        snapshot = job.snapshot()
+        return cls(job.owner, snapshot["task_id"], snapshot["state"], job.seq, job.final, to_json(snapshot))
+
+
+class Watcher(Protocol):
+    """One open socket."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Take a snapshot to be sent, and ask the hub to `write_soon`; never waits."""
+
+    async def write(self) -> None:
+        """Send what has been taken; waits for a reader that is slow."""
+
+
+class Hub:
+    """The snapshots and watchers of one web process. All methods belong to its event loop."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[str, set[Watcher]] = defaultdict(set)
+        self.newest: OrderedDict[str, Snapshot] = OrderedDict()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.ready: deque[Watcher] = deque()
+        self.waking = False
+        self.outgoing: dict[tuple[str, str], Snapshot] = {}
+        self.news = asyncio.Event()
+
+    async def open(self) -> None:
+        """Join the other processes' hubs."""
+        self.layer = get_channel_layer()
+        self.channel = await self.layer.new_channel(GROUP)
+        self.news = asyncio.Event()
+        self._start(self._stay_in_group())
+        self._start(self._listen())
+        self._start(self._tell_others())
+
+    async def close(self) -> None:
+        """Leave the other hubs."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def join(self, room: str, watcher: Watcher) -> None:
+        """Let a watcher have every snapshot of a room from now on.
+
+        Args:
+            room: an owner, for all of that owner's jobs; or a task id, for that job alone.
+            watcher: a socket that whoever calls has found to be allowed there.
+        """
+        self.rooms[room].add(watcher)
+
+    def leave(self, room: str, watcher: Watcher) -> None:
+        """Forget a watcher."""
+        watchers = self.rooms.get(room, set())
+        watchers.discard(watcher)
+        if not watchers:
+            self.rooms.pop(room, None)
+
+    def latest(self, snapshot: Snapshot) -> Snapshot:
+        """Return the newest known snapshot of a job: the given one, or one that has come by since."""
+        self._remember(snapshot)
+        return self.newest[snapshot.task_id]
+
+    def write_soon(self, watcher: Watcher) -> None:
+        """Let a watcher write what it has been shown, after all those that are ready before it."""
+        self.ready.append(watcher)
+        self._wake()
+
+    def publish(self, snapshots: list[Snapshot]) -> None:
+        """Show snapshots to this process's watchers, and let the other processes' hubs have them soon."""
+        self._show(snapshots)
+        self._keep_for_others(snapshots)
+        self.news.set()
+
+    def _show(self, snapshots: Iterable[Snapshot]) -> None:
+        for snapshot in snapshots:
+            if self._remember(snapshot):
+                for room in (snapshot.owner, snapshot.task_id):
+                    for watcher in self.rooms.get(room, ()):
+                        watcher.show(snapshot)
+
+    def _remember(self, snapshot: Snapshot) -> bool:
+        known = self.newest.get(snapshot.task_id)
+        if known and (known.final or (known.seq >= snapshot.seq and not snapshot.final)):
+            return False
+        self.newest[snapshot.task_id] = snapshot
+        self.newest.move_to_end(snapshot.task_id)
+        if len(self.newest) > REMEMBERED_JOBS:
+            self.newest.popitem(last=False)
+        return True
+
+    def _wake(self) -> None:
+        if self.ready and not self.waking:
+            self.waking = True
+            self._start(self._write())
+
+    async def _write(self) -> None:
+        """Let all ready watchers write, one after the other: a task for each would cost as much as the writing.
+
+        Writing seldom waits. Where it does, for a slow reader, the event loop goes on, finds that others are still
+        ready, and starts another writer for them.
+        """
+        self.waking = False
+        asyncio.get_running_loop().call_soon(self._wake)
+        while self.ready:
+            try:
+                await self.ready.popleft().write()
+            except OSError as problem:
+                logger.debug("A socket has gone while it was written to: %r", problem)
+            except Exception:
+                logger.exception("A socket could not be written to")
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _keep_for_others(self, snapshots: Iterable[Snapshot]) -> None:
+        for snapshot in snapshots:
+            key = snapshot.task_id, snapshot.state
+            self.outgoing.pop(key, None)  # the newest of each job and state, in the order of `seq`
+            self.outgoing[key] = snapshot
+
+    async def _tell_others(self) -> None:
+        """Send what is kept for the others, in one message; while the layer is away, it is kept, the newest only."""
+        while True:
+            await self.news.wait()
+            self.news.clear()
+            snapshots, self.outgoing = self.outgoing, {}
+            message = {"type": GROUP, "from": self.channel, "snapshots": [list(one) for one in snapshots.values()]}
+            try:
+                await self.layer.group_send(GROUP, message)
+            except Exception as problem:
+                logger.warning("The other web processes cannot be told over the channel layer: %r", problem)
+                later, self.outgoing = self.outgoing, snapshots
+                self._keep_for_others(later.values())
+                await asyncio.sleep(RETRY_SECONDS)
+                self.news.set()
+
+    async def _stay_in_group(self) -> None:
+        while True:
+            try:
+                await self.layer.group_add(GROUP, self.channel)
+            except Exception as problem:
+                logger.warning("The channel layer cannot be reached: %r", problem)
+            await asyncio.sleep(REJOIN_SECONDS)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                message = await self.layer.receive(self.channel)
+            except Exception as problem:
+                logger.warning("Nothing can be heard from the channel layer: %r", problem)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if message["from"] != self.channel:
+                self._show(Snapshot(*fields) for fields in message["snapshots"])
+
+
+#: This web process's hub.
+hub = Hub()

@@ -1,0 +1,86 @@
+"""A reply: what a worker has said of a job, read with care."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from HomeApp.models import FINAL, State
+from HomeApp.progress import JobError
+
+FAILED = "Something went wrong in this job. It has been noted in the site's log."
+UNSTORABLE = "The job came to an end, but its result cannot be stored."
+SENTENCES = {
+    "WorkerLostError": "The worker that ran this job was lost.",
+    "TimeLimitExceeded": "This job took longer than a job may.",
+    "SoftTimeLimitExceeded": "This job took longer than a job may.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a worker has said of a job, cleaned of all that a row cannot hold."""
+
+    task_id: str
+    state: State
+    seq: int = 0
+    attempt: int = 0
+    current: float | None = None
+    total: float | None = None
+    description: str = ""
+    result: Any = None
+    error: str = ""
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> "Reply":
+        """Read the body of an rpc reply.
+
+        Args:
+            body: `task_id`, `status`, `result` and `traceback`, as Celery's result backends write them.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is no reply of a `JobTask`.
+        """
+        state, result = State(body["status"]), body["result"]
+        if state == State.SUCCESS and not _storable(result):
+            return cls(body["task_id"], State.FAILURE, error=UNSTORABLE, traceback=_text(repr(result)))
+        if state == State.SUCCESS:
+            return cls(body["task_id"], state, result=result)
+        if state in FINAL or state == State.RETRY:
+            return cls(body["task_id"], state, error=_sentence(result), traceback=_text(body["traceback"]))
+        return cls(
+            body["task_id"],
+            state,
+            seq=int(result["seq"]),
+            attempt=int(result["attempt"]),
+            current=_number(result.get("current")),
+            total=_number(result.get("total")),
+            description=_text(result.get("description"))[:200],
+        )
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _text(value: Any) -> str:
+    return str(value or "").replace("\0", "").encode(errors="replace").decode()
+
+
+def _storable(result: Any) -> bool:
+    """Tell whether every database and every browser can read a result: JSON without NaN, NUL or half characters."""
+    try:
+        return b"\\u0000" not in json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:
+        return False
+
+
+def _sentence(exception: Any) -> str:
+    """Return what the visitor may know of an exception: what the task meant for them, or nothing of its inside."""
+    if not isinstance(exception, dict):
+        return FAILED
+    kind, message = exception.get("exc_type"), exception.get("exc_message")
+    if kind == JobError.__name__ and message:
+        return _text(message[0] if isinstance(message, list) else message)[:500]
+    return SENTENCES.get(str(kind), FAILED)

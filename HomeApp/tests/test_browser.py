@@ -1,0 +1,207 @@
+"""The page as a visitor has it: Debian's Chromium before the real site."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from django.contrib.staticfiles import finders
+from playwright.sync_api import Page, expect, sync_playwright
+
+from HomeApp.tests.processes import Site
+
+JQUERY = Path(finders.find("admin/js/vendor/jquery/jquery.min.js")).read_text()
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# Notes each value that the newest bar takes.
+WATCH = """() => {
+  window.steps = [];
+  const note = () => window.steps.push(document.querySelector("#progress_bar").value);
+  new MutationObserver(note).observe(document.querySelector("#progress_bar"), { attributeFilter: ["value"] });
+}"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The embedded site."""
+    site = Site(tmp_path_factory.mktemp("site"))
+    site.host = site.web()
+    site.the_worker = site.worker()
+    yield site
+    site.kill_all()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        yield browser
+        browser.close()
+
+
+def cdn_answers(route):
+    headers = {"Access-Control-Allow-Origin": "*", "Content-Type": "text/javascript"}
+    route.fulfill(body=JQUERY, headers=headers)
+
+
+def cdn_refuses(route):
+    route.abort()
+
+
+def cdn_is_silent(route):
+    """Leave the request without any answer."""
+
+
+def cdn_lies(route):
+    route.fulfill(body="window.jQuery = null; window.lied = true", headers={"Access-Control-Allow-Origin": "*"})
+
+
+@pytest.fixture
+def visitor(browser):
+    """A visitor's browser, new and without cookies."""
+    context = browser.new_context()
+    context.set_default_timeout(20_000)
+    context.route("https://code.jquery.com/**", cdn_answers)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(visitor, site) -> Page:
+    """The home page."""
+    return open_home(visitor, site)
+
+
+def open_home(visitor, site) -> Page:
+    page = visitor.new_page()
+    page.problems = []
+    page.on("pageerror", lambda problem: page.problems.append(problem))
+    page.goto(f"http://{site.host}/", wait_until="commit")
+    expect(page.locator("#link")).to_have_text("live", timeout=20_000)
+    return page
+
+
+def press_start(page, below):
+    page.fill("[name=below]", str(below))
+    page.click("#button_startAction")
+
+
+def percent(page) -> int:
+    return int(page.inner_text("#div_progress_val").rstrip("%") or 0)
+
+
+def wait_for_percent(page, at_least):
+    page.wait_for_function(f"parseInt(document.querySelector('#div_progress_val').textContent) >= {at_least}")
+
+
+def expect_end(page, words):
+    expect(page.locator("#jobs .job").first.locator(".words")).to_have_text(words, timeout=60_000)
+
+
+def test_start_moves_the_bar_to_the_answer(page):
+    page.evaluate(WATCH)
+    press_start(page, 2_000_000)
+    expect_end(page, "Done. The answer is 148933.")
+    steps = [value for value, _ in itertools.groupby(page.evaluate("window.steps"))]
+    assert len(steps) >= 10
+    assert steps == sorted(steps)
+    assert percent(page) == page.locator("#progress_bar").evaluate("bar => bar.value") == 100
+    assert page.problems == []
+
+
+def test_the_bar_goes_on_after_a_reload_at_half_way(page):
+    press_start(page, 6_000_000)
+    wait_for_percent(page, 50)
+    before = percent(page)
+    page.reload()
+    wait_for_percent(page, 1)
+    assert before <= percent(page) < 100
+    expect_end(page, "Done. The answer is 412849.")
+
+
+def test_a_second_tab_shows_the_same_bar(page, visitor, site):
+    press_start(page, 5_000_000)
+    wait_for_percent(page, 10)
+    second = open_home(visitor, site)
+    wait_for_percent(second, 10)
+    for tab in (page, second):
+        expect_end(tab, "Done. The answer is 348513.")
+
+
+def test_a_page_closed_and_opened_again_shows_the_end(page, visitor, site):
+    press_start(page, 500_000)
+    page.wait_for_selector(".job[class*=P], .job[class*=S]")
+    page.close()
+    again = open_home(visitor, site)
+    expect_end(again, "Done. The answer is 41538.")
+
+
+def test_each_press_has_its_own_bar_and_the_ids_are_the_newests(page):
+    press_start(page, 3_000_000)
+    expect(page.locator("#jobs .job h2")).to_have_text(["Primes below 3000000"])
+    press_start(page, 1_000_000)
+    expect(page.locator("#jobs .job h2")).to_have_text(["Primes below 1000000", "Primes below 3000000"])
+    for answer in ("78498", "216816"):
+        expect(page.get_by_text(f"Done. The answer is {answer}.")).to_be_visible(timeout=60_000)
+    assert page.locator("#progress_bar").count() == page.locator("#div_progress_val").count() == 1
+    assert page.locator(".job").first.locator("#progress_bar").count() == 1
+
+
+def test_another_visitor_sees_nothing_of_it(page, browser, site):
+    press_start(page, 1_000_000)
+    wait_for_percent(page, 1)
+    context = browser.new_context()
+    context.route("https://code.jquery.com/**", cdn_answers)
+    other = open_home(context, site)
+    expect_end(page, "Done. The answer is 78498.")
+    expect(other.locator("#jobs .job h2")).to_have_text(["Your bar"])
+    context.close()
+
+
+def test_a_bad_number_is_told_at_the_field_and_starts_nothing(page):
+    press_start(page, 12)
+    expect(page.get_by_role("alert")).to_contain_text("greater than or equal to 1000")
+    expect(page.locator("[name=below]")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#jobs .job h2")).to_have_text(["Your bar"])
+    press_start(page, 1000)
+    expect_end(page, "Done. The answer is 168.")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize("cdn", [cdn_refuses, cdn_is_silent, cdn_lies])
+def test_where_the_cdn_fails_the_page_works_the_same(visitor, site, cdn):
+    visitor.unroute("https://code.jquery.com/**")
+    visitor.route("https://code.jquery.com/**", cdn)
+    page = open_home(visitor, site)
+    press_start(page, 1000)
+    expect_end(page, "Done. The answer is 168.")
+    assert page.evaluate("window.jQuery.fn.jquery") == "3.7.1"
+    assert not page.evaluate("window.lied")
+
+
+def test_a_web_restart_loses_neither_the_bar_nor_a_start_pressed_meanwhile(page, site):
+    press_start(page, 5_000_000)
+    wait_for_percent(page, 10)
+    port = site.host.rpartition(":")[2]
+    web = next(process for process in site.processes if "runserver" in process.args)
+    site.stop(web)
+    expect(page.locator("#link")).to_have_text("reconnecting…")
+    press_start(page, 1000)
+    site.web(port)
+    expect(page.locator("#link")).to_have_text("live", timeout=30_000)
+    for answer in ("348513", "168"):
+        expect(page.get_by_text(f"Done. The answer is {answer}.")).to_be_visible(timeout=60_000)
+    expect(page.locator("#jobs .job")).to_have_count(2)
+
+
+def test_without_a_worker_the_bar_says_that_it_waits_and_goes_when_one_comes(page, site):
+    site.stop(site.the_worker)
+    press_start(page, 1000)
+    expect_end(page, "Waiting for a worker.")
+    site.the_worker = site.worker()
+    expect_end(page, "Done. The answer is 168.")

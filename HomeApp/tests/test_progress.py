@@ -1,0 +1,163 @@
+"""The worker's side, with the broker replaced by a list."""
+
+import itertools
+import uuid
+
+import pytest
+from celery import current_app
+from celery.app.trace import build_tracer
+
+from HomeApp import progress
+from HomeApp.jobs import kinds
+from HomeApp.models import SEQ_PER_ATTEMPT, Job, State
+from HomeApp.progress import OLD_NEWS, REPORTS_PER_SECOND, JobError, JobTask
+from HomeApp.reply_queue import REPLY_QUEUE
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def replies(monkeypatch) -> list[tuple[str, dict]]:
+    """All that tasks reply, as (state, result)."""
+    said = []
+
+    def store(backend, task_id, result, state, traceback=None, request=None, **kwargs):
+        if state == State.PROGRESS:
+            result = {**result, "expiration": kwargs.get("expiration")}
+        said.append((str(state), result))
+
+    monkeypatch.setattr("HomeApp.reply_queue.ReplyBackend.store_result", store)
+    return said
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The time in seconds, as a list of one: it stands still unless told otherwise."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def run(replies):
+    """Runs a function as the task of a new job, as a worker does, and returns the job."""
+
+    def run(function, job=None):
+        job = job or Job.objects.create(owner="visitor-1", kind="test", title="A test")
+
+        def body(task):
+            return function(task)
+
+        task = current_app.task(base=JobTask, bind=True, name=f"test-{uuid.uuid4()}")(body)
+        request = {"id": str(job.pk), "reply_to": REPLY_QUEUE.name, "delivery_info": {}}
+        build_tracer(task.name, task, app=current_app._get_current_object())(str(job.pk), (), {}, request)
+        return job
+
+    return run
+
+
+def percentages(replies) -> list[float]:
+    return [result["current"] for state, result in replies if state == "PROGRESS"]
+
+
+def test_a_job_starts_reports_and_ends(run, replies):
+    run(lambda task: sum(task.track([1, 2, 3])))
+    assert [state for state, _ in replies] == ["STARTED", "PROGRESS", "PROGRESS", "SUCCESS"]
+    assert replies[-1][1] == 6
+
+
+def test_reports_are_numbered_within_their_attempt(run, replies):
+    job = run(lambda task: list(task.track(range(3))))
+    run(lambda task: None, job)
+    numbers = [result["seq"] for state, result in replies if state != "SUCCESS"]
+    assert numbers[:3] == [SEQ_PER_ATTEMPT + 1, SEQ_PER_ATTEMPT + 2, SEQ_PER_ATTEMPT + 3]
+    assert numbers[3:] == [2 * SEQ_PER_ATTEMPT + 1]
+    assert {result["attempt"] for state, result in replies if state == "PROGRESS"} == {1}
+
+
+def test_update_state_is_numbered_too(run, replies):
+    run(lambda task: task.update_state(state="PROGRESS", meta={"current": 1, "total": 2}))
+    numbered = {"current": 1, "total": 2, "seq": SEQ_PER_ATTEMPT + 2, "attempt": 1, "expiration": None}
+    assert replies[1] == ("PROGRESS", numbered)
+
+
+def test_a_job_that_has_ended_is_passed_over(run, replies):
+    job = Job.objects.create(owner="visitor-1", kind="test", title="A test")
+    job.end(State.REVOKED)
+    job.save_end()
+    ran = []
+    run(lambda task: ran.append(1), job)
+    assert replies == ran == []
+
+
+def test_a_task_without_a_job_is_passed_over(run, replies):
+    run(lambda task: None, Job(id=uuid.uuid4()))
+    assert replies == []
+
+
+def test_reports_come_at_most_so_often(run, replies, clock):
+    def loop(task):
+        for _ in task.track(range(1000)):
+            clock[0] += 0.001
+
+    run(loop)
+    assert REPORTS_PER_SECOND - 5 <= len(percentages(replies)) <= REPORTS_PER_SECOND + 2
+
+
+def test_the_last_value_is_always_told(run, replies, clock):
+    run(lambda task: list(task.track(range(1000))))
+    assert percentages(replies) == [0, 1000]
+
+
+def test_a_failure_tells_the_percentage_it_reached(run, replies, clock):
+    def loop(task):
+        for number in task.track(range(100)):
+            clock[0] += 0.02
+            if number == 42:
+                raise JobError("Forty-two is too much.")
+
+    run(loop)
+    assert replies[-1][0] == "FAILURE"
+    assert percentages(replies)[-1] == 42
+
+
+def test_a_slow_stretch_after_a_quick_one_is_not_silent(run, replies, clock):
+    def loop(task):
+        for number in task.track(itertools.chain(range(100_000)), total=100_040):
+            clock[0] += 0.000_01 if number < 50_000 else 0.01
+
+    run(loop)
+    slow = [current for current in percentages(replies) if current > 50_000]
+    assert len(slow) > 8_000
+    assert max(b - a for a, b in itertools.pairwise(slow)) <= progress.MOST_UNLOOKED
+
+
+def test_a_loop_in_a_loop_stays_within_the_rate(run, replies, clock):
+    def loops(task):
+        for _ in range(1000):
+            list(task.track(range(3)))
+
+    run(loops)
+    assert len(percentages(replies)) == 2
+
+
+def test_an_unknown_total_stays_unknown(run, replies):
+    run(lambda task: list(task.track(iter("abc"))))
+    assert {result["total"] for state, result in replies if state == "PROGRESS"} == {None}
+
+
+def test_only_reports_that_others_follow_soon_may_be_dropped_by_the_broker(run, replies, clock):
+    def loop(task):
+        for number in task.track(range(6)):
+            clock[0] += 1 if number < 3 else 0.1
+
+    run(loop)
+    told = [(result["current"], result["expiration"]) for state, result in replies if state == "PROGRESS"]
+    assert told == [(0, None), (1, None), (2, None), (3, None), (4, OLD_NEWS), (5, OLD_NEWS), (6, OLD_NEWS), (6, None)]
+
+
+def test_replies_go_to_the_one_queue(monkeypatch):
+    sent = {}
+    monkeypatch.setattr("celery.app.task.Task.apply_async", lambda self, *args, **options: sent.update(options))
+    kinds()["count_primes"].delay(below=1000)
+    assert sent["reply_to"] == REPLY_QUEUE.name

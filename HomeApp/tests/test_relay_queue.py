@@ -1,0 +1,134 @@
+"""The relay at the reply queue: what it takes up, and when it acknowledges. The broker is a folder."""
+
+import json
+import threading
+
+import pytest
+from celery import current_app
+from django.db import OperationalError
+
+from HomeApp import relay as relay_module
+from HomeApp.models import SEQ_PER_ATTEMPT, Job
+from HomeApp.relay import Relay
+from HomeApp.reply_queue import REPLY_QUEUE
+
+
+@pytest.fixture
+def job(transactional_db) -> Job:
+    return Job.objects.create(owner="visitor-1", kind="count_primes", title="Primes")
+
+
+def reply(broker, job, status="SUCCESS", result=None):
+    body = json.dumps({"task_id": str(job.pk), "status": status, "result": result, "traceback": None})
+    publish(broker, body)
+
+
+def publish(broker, body, content_type="application/json"):
+    message = broker.prepare_message(body, content_type=content_type, content_encoding="utf-8")
+    broker.basic_publish(message, "", REPLY_QUEUE.name)
+
+
+@pytest.fixture
+def queue(tmp_path, transactional_db):
+    """A channel to a broker of this test's own."""
+    conf = current_app.conf
+    usual = {"broker_read_url": conf.broker_read_url, "broker_transport_options": conf.broker_transport_options}
+    folders = dict.fromkeys(["data_folder_in", "data_folder_out", "control_folder"], str(tmp_path))
+    conf.update(
+        broker_read_url="filesystem://localhost//", broker_transport_options={**folders, "polling_interval": 0.01}
+    )
+    with current_app.connection_for_read() as connection:
+        REPLY_QUEUE(connection.default_channel).declare()
+        yield connection.default_channel
+    conf.update(usual)
+
+
+@pytest.fixture
+def running(queue):
+    """Starts relays in threads of their own; stops them."""
+    relays, threads = [], []
+
+    def start(publish):
+        relay = Relay(publish)
+        relays.append(relay)
+        threads.append(threading.Thread(target=relay.run))
+        threads[-1].start()
+        assert relay.listening.wait(5)
+        return relay
+
+    yield start
+    for relay in relays:
+        relay.stop()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+class Heard:
+    """Takes snapshots, and lets a test wait for them."""
+
+    def __init__(self):
+        self.snapshots, self.arrival = [], threading.Condition()
+
+    def __call__(self, snapshots):
+        with self.arrival:
+            self.snapshots += snapshots
+            self.arrival.notify_all()
+
+    def wait_for(self, count):
+        with self.arrival:
+            assert self.arrival.wait_for(lambda: len(self.snapshots) >= count, 10), self.snapshots
+            return [snapshot.state for snapshot in self.snapshots]
+
+
+def test_replies_come_from_the_reply_queue(running, queue, job):
+    heard = Heard()
+    running(heard)
+    reply(queue, job, "PROGRESS", {"current": 1, "total": 2, "seq": SEQ_PER_ATTEMPT + 1, "attempt": 1})
+    reply(queue, job, "SUCCESS", 25)
+    assert heard.wait_for(2) == ["PROGRESS", "SUCCESS"]
+    assert Job.objects.get().result == 25
+
+
+def test_replies_that_came_while_nobody_listened_are_taken_up(running, queue, job):
+    reply(queue, job)
+    heard = Heard()
+    running(heard)
+    assert heard.wait_for(1) == ["SUCCESS"]
+
+
+@pytest.mark.parametrize("junk", ["not json", "[]", '{"status": "SUCCESS"}', '{"task_id": "1", "status": "?"}', "null"])
+def test_junk_in_the_queue_stops_nobody(running, queue, job, junk):
+    publish(queue, junk)
+    reply(queue, job)
+    heard = Heard()
+    running(heard)
+    assert heard.wait_for(1) == ["SUCCESS"]
+
+
+def test_nothing_is_acknowledged_until_it_is_written(running, queue, job, monkeypatch):
+    monkeypatch.setattr(relay_module, "RETRY_AFTER", 0.01)
+    failures = iter([OperationalError("the database is gone"), ConnectionError("the layer is gone")])
+    save_end = Job.save_end
+
+    def fail_twice(self):
+        for failure in failures:
+            raise failure
+        return save_end(self)
+
+    monkeypatch.setattr(Job, "save_end", fail_twice)
+    heard = Heard()
+    running(heard)
+    reply(queue, job)
+    assert heard.wait_for(1) == ["SUCCESS"]
+    assert Job.objects.get().state == "SUCCESS"
+
+
+def test_the_reply_queue_is_durable_and_has_one_consumer_at_a_time():
+    assert REPLY_QUEUE.durable
+    assert REPLY_QUEUE.queue_arguments == {"x-single-active-consumer": True}
+
+
+def test_sending_a_task_declares_the_reply_queue_and_none_per_thread():
+    assert current_app.backend.binding is REPLY_QUEUE
+    assert current_app.backend.oid == REPLY_QUEUE.name

@@ -1,0 +1,10 @@
+"""The pages' URLs."""
+
+from django.urls import path
+
+from HomeApp import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("healthz", views.healthz, name="healthz"),
+]
