@@ -1,0 +1,85 @@
+"""How soon: from a report in a worker to its frame (1), from the click to the first frame (9)."""
+
+import json
+import time
+import uuid
+from typing import Any
+
+from websockets.sync.client import connect
+
+from benchmarks.peers import running
+from benchmarks.site import CLIENT_CORE, SERVER_CORE, Sockets, p, site, start, visitor
+
+RATE, SECONDS, PRESSES = 50, 10, 30
+PEERS = ["stock", "stock_main_loop", "celery_progress_websocket"]
+
+
+def summary(notes: dict) -> dict[str, Any]:
+    """Return the latencies of what a client has noted, the first second left out."""
+    values = notes["latencies"][RATE:]
+    return {"p50": p(values, 0.5), "p99": p(values, 0.99), "frames": len(values), "raw": values}
+
+
+def of_peer(name: str) -> dict[str, Any]:
+    """Measure a peer's way from `update_state` to the frame."""
+    with running(name, server="uvicorn", web_core=SERVER_CORE, worker_core=CLIENT_CORE) as peer:
+        task_id, count = str(uuid.uuid4()), RATE * SECONDS
+        say = peer.opening(count, RATE) or ""
+        client = Sockets(peer.host, 1, [peer.path(task_id)], say=say, greeted=False)
+        client.ready()
+        peer.start(count, RATE, task_id)
+        time.sleep(SECONDS + 1)
+        return summary(client.notes())
+
+
+def of_site(server: str) -> dict[str, Any]:
+    """Measure this site's."""
+    with site() as ours:
+        host, _ = ours.web_on(server), ours.worker_on(CLIENT_CORE)
+        cookie = visitor(host)
+        client = Sockets(host, 1, ["/ws/jobs/"], cookies=[cookie], greeted=False)
+        client.ready()
+        start(host, cookie, "report", count=RATE * SECONDS, rate=RATE)
+        time.sleep(SECONDS + 1)
+        return summary(client.notes())
+
+
+def report_to_frame() -> dict[str, Any]:
+    """1: one job, RabbitMQ."""
+    results = {"floor": of_peer("floor")}
+    results |= {f"this site, {server}": of_site(server) for server in ("uvicorn", "daphne")}
+    return results | {name: of_peer(name) for name in PEERS}
+
+
+def click_to_frame() -> dict[str, Any]:
+    """9: an idle worker; milliseconds from sending the start to the first frame, and to the first percentage."""
+    results = {}
+    for server in ("uvicorn", "daphne"):
+        with site() as ours:
+            host, _ = ours.web_on(server), ours.worker_on(CLIENT_CORE)
+            firsts, percentages = [], []
+            with connect(f"ws://{host}/ws/jobs/") as socket:
+                for _ in range(PRESSES):
+                    began = time.perf_counter()
+                    socket.send(json.dumps({"type": "start", "kind": "report", "params": {"count": 1, "rate": 1000}}))
+                    frame = json.loads(socket.recv())
+                    firsts.append(time.perf_counter() - began)
+                    while frame["state"] != "SUCCESS":
+                        if frame["percent"] is not None and len(percentages) < len(firsts):
+                            percentages.append(time.perf_counter() - began)
+                        frame = json.loads(socket.recv())
+        results[f"this site, {server}"] = {
+            "first frame p50": p(firsts, 0.5),
+            "first percentage p50": p(percentages, 0.5),
+            "raw": firsts,
+        }
+    with running("stock_main_loop", server="uvicorn", web_core=SERVER_CORE, worker_core=CLIENT_CORE) as peer:
+        firsts = []
+        for _ in range(PRESSES):
+            with connect(f"ws://{peer.host}{peer.start_path}") as socket:
+                began = time.perf_counter()
+                socket.send(peer.start_text(1, 1000))
+                socket.recv()
+                firsts.append(time.perf_counter() - began)
+        results["stock_main_loop, uvicorn"] = {"first percentage p50": p(firsts, 0.5), "raw": firsts}
+    return results

@@ -1,0 +1,196 @@
+"""This site as it is measured: web processes and workers on cores of their own, over RabbitMQ, Redis and PostgreSQL."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+from kombu import Connection
+from websockets.sync.client import connect
+
+from HomeApp.reply_queue import REPLY_QUEUE
+from HomeApp.tests.processes import Site, free_port, wait_until
+from HomeApp.tests.services import AMQP, POSTGRES, REDIS, rabbitmqctl
+
+SERVER_CORE, CLIENT_CORE = 0, 1
+EXPIRES = {"delivery_mode": 1, "expiration": "200"}  # milliseconds: HomeApp.progress.OLD_NEWS
+SERVERS = {
+    "daphne": "daphne -v 0 -b 127.0.0.1 --websocket-max-message-size 65536 -p {port} benchmarks.asgi:application",
+    "uvicorn": "uvicorn --log-level warning --ws websockets-sansio --loop uvloop --ws-max-size 65536 --port {port}"
+    " benchmarks.asgi:application",
+}
+
+
+class Measured(Site):
+    """The site, on chosen servers and cores. Its limits are out of the way."""
+
+    web_pid = 0
+    cookie = ""
+
+    def web_on(self, server: str, core: int = SERVER_CORE) -> str:
+        """Start a production web process on a core. Returns its host and port."""
+        port = free_port()
+        program, *arguments = SERVERS[server].format(port=port).split()
+        process = self._start(f"{server}-{port}", "-m", program, *arguments)
+        pin(process.pid, core)
+        wait_until(lambda: self._healthy(f"127.0.0.1:{port}"), f"{server} answers; see {self.folder}")
+        self.web_pid = process.pid
+        return f"127.0.0.1:{port}"
+
+    def worker_on(self, core: int, concurrency: int = 1) -> int:
+        """Start a worker on a core. Returns its process id."""
+        process = self.worker(concurrency, "-I", "benchmarks.tasks")
+        for pid in [process.pid, *children(process.pid)]:
+            pin(pid, core)
+        return process.pid
+
+
+def pin(pid: int, core: int) -> None:
+    """Keep a process, with all threads it has or will have, on a core."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
+def cpu(pid: int) -> float:
+    """Return the CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(pid: int) -> float:
+    """Return the memory that a process holds, in KiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def site() -> Iterator[Measured]:
+    """This site over services of its own, which are gone afterwards."""
+    name = f"bench_{uuid.uuid4().hex[:12]}"
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        rabbitmqctl("add_vhost", name)
+        stack.callback(rabbitmqctl, "delete_vhost", name)
+        rabbitmqctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        admin = stack.enter_context(psycopg.connect(POSTGRES, autocommit=True))
+        admin.execute(f"CREATE DATABASE {name}")
+        stack.callback(admin.execute, f"DROP DATABASE {name} WITH (FORCE)")
+        redis.Redis.from_url(REDIS + "13").flushdb()
+        measured = Measured(
+            Path(folder),
+            CELERY_BROKER_URL=AMQP + name,
+            REDIS_URL=REDIS + "13",
+            DATABASE_URL=POSTGRES.rpartition("/")[0] + f"/{name}",
+            JOBS_UNFINISHED_PER_OWNER="1000000",
+            SOCKETS_PER_OWNER="1000000",
+        )
+        stack.callback(measured.kill_all)
+        yield measured
+
+
+class Sockets:
+    """A client process with many sockets; see `benchmarks.sockets`."""
+
+    def __init__(self, host: str, count: int, paths: list[str], core: int = CLIENT_CORE, **orders: Any) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.sockets", str(core)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._say({"host": host, "count": count, "paths": paths, **orders})
+
+    def _say(self, orders: dict) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(orders) + "\n")
+        self.process.stdin.flush()
+
+    def ready(self) -> None:
+        """Wait until all sockets are open."""
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "ready\n"
+
+    def notes(self) -> dict[str, Any]:
+        """End the client. Returns what it has noted."""
+        out, _ = self.process.communicate()
+        return json.loads(out)
+
+
+class Reports:
+    """Publishes replies to the reply queue as a worker does, on an open-loop schedule."""
+
+    def __init__(self, amqp_url: str, queue: str | None = None) -> None:
+        self.connection = Connection(amqp_url)
+        self.channel = self.connection.default_channel
+        self.queue = queue or REPLY_QUEUE.name
+        if queue is None:
+            REPLY_QUEUE(self.channel).declare()
+        self.seq = 0
+
+    def send(self, task_id: str, state: str = "PROGRESS", result: Any = None) -> None:
+        """Publish one reply; a percentage expires, as those of `JobTask.track` do."""
+        body = json.dumps({"task_id": task_id, "status": state, "result": result, "traceback": None, "children": []})
+        message = self.channel.prepare_message(
+            body,
+            content_type="application/json",
+            content_encoding="utf-8",
+            properties=EXPIRES if state == "PROGRESS" else {},
+        )
+        self.channel.basic_publish(message, "", self.queue)
+
+    def report(self, task_id: str, due: float, current: float = 1, total: float = 100) -> None:
+        """Publish a percentage that was due at a moment."""
+        self.seq += 1
+        meta = {"current": current, "total": total, "description": f"due={due:.6f}"}
+        self.send(task_id, result={**meta, "seq": 10**9 + self.seq, "attempt": 1})
+
+    def run(self, task_ids: list[str], rate: float, seconds: float) -> int:
+        """Report for all jobs in turn, `rate` reports a second in all. Returns how many were published."""
+        count = int(rate * seconds)
+        began = time.time() + 0.01
+        for number in range(count):
+            due = began + number / rate
+            wait = due - time.time()
+            if wait > 0:
+                time.sleep(wait)
+            self.report(task_ids[number % len(task_ids)], due, number % 100)
+        return count
+
+
+def visitor(host: str) -> str:
+    """Open the page. Returns the session cookie."""
+    with urllib.request.urlopen(f"http://{host}/") as page:
+        return page.headers["Set-Cookie"].split(";")[0]
+
+
+def start(host: str, cookie: str, kind: str = "count_primes", **params: Any) -> str:
+    """Start a job over a socket. Returns its task id."""
+    with connect(f"ws://{host}/ws/jobs/", additional_headers={"Cookie": cookie}) as socket:
+        ref = str(uuid.uuid4())
+        socket.send(json.dumps({"type": "start", "kind": kind, "params": params, "ref": ref}))
+        while (frame := json.loads(socket.recv()))["ref"] != ref:
+            continue
+        return frame["task_id"]
+
+
+def p(values: list[float], share: float) -> float:
+    """Return a percentile in milliseconds, of values in seconds; infinity where there are none."""
+    if not values:
+        return math.inf
+    ordered = sorted(values)
+    return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))]
