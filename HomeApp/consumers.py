@@ -1,27 +1,22 @@
 """The sockets. A consumer says who may join which room of the hub, and turns client frames into jobs."""
 
-import asyncio
 import json
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from channels.consumer import get_handler_name
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, connections
 
 from HomeApp import jobs
 from HomeApp.hub import Snapshot, hub
 from HomeApp.models import Job
-from HomeApp.owner import new_visitor, owner_of, session_of
+from HomeApp.owner import new_visitor, owners_of, session_key
+from HomeApp.threads import LookUp, in_thread
 
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 #: A client frame is at most this many bytes.
 FRAME_BYTES = 4096
@@ -31,24 +26,9 @@ NOT_FOUND, TOO_MANY_SOCKETS = 4404, 4429
 TOO_MANY_PAGES = "You have {} pages open here, the most there may be. Close one of them."
 UNANSWERED = "Something went wrong here. Send the same frame with the same ref again: it starts one job at most."
 
-THREADS = ThreadPoolExecutor(8, thread_name_prefix="socket")
-
-
-async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call what waits for the database or the broker: never on the event loop, never in asgiref's one thread.
-
-    These threads last, and so do their database connections; one that has failed is closed, and the next call
-    opens another.
-    """
-    return await asyncio.get_running_loop().run_in_executor(THREADS, _call, function, *arguments)
-
-
-def _call(function: Callable[..., Result], *arguments: Any) -> Result:
-    try:
-        return function(*arguments)
-    except DatabaseError:
-        connections.close_all()
-        raise
+#: Who a session is, and what an owner may see: both for many sockets in one go.
+owner_by_session = LookUp(owners_of, None)
+jobs_by_owner: LookUp[str, list[Snapshot]] = LookUp(lambda owners: _visible_to(owners), [])
 
 
 class WatcherConsumer(AsyncWebsocketConsumer):
@@ -117,15 +97,14 @@ class JobsConsumer(WatcherConsumer):
 
     async def connect(self) -> None:
         """Let the owner in: the present state of all that may be seen, then every change."""
-        owner = await in_thread(owner_of, session_of(self.scope))
-        self.owner = owner or new_visitor()
+        self.owner = await owner_by_session(session_key(self.scope)) or new_visitor()
         await self.accept()
         if len(hub.rooms.get(self.owner, ())) >= settings.SOCKETS_PER_OWNER:
             await self.refuse(jobs.Refused("too_many_sockets", TOO_MANY_PAGES.format(settings.SOCKETS_PER_OWNER)))
             await self.close(TOO_MANY_SOCKETS)
         else:
             self.join(self.owner)
-            for snapshot in await in_thread(_visible_to, self.owner):
+            for snapshot in await jobs_by_owner(self.owner):
                 self.show(hub.latest(snapshot))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -163,7 +142,8 @@ class TaskStatusConsumer(WatcherConsumer):
         """Let the job's owner in; to all others it is as if there were no such job."""
         task_id = self.scope["url_route"]["kwargs"]["task_id"]
         await self.accept()
-        snapshot = await in_thread(_watchable, session_of(self.scope), task_id)
+        owner = await owner_by_session(session_key(self.scope))
+        snapshot = await in_thread(_watchable, owner, task_id)
         if snapshot is None:
             await self.close(NOT_FOUND)
         else:
@@ -190,17 +170,17 @@ def _read(text: str | None) -> dict[str, Any]:
     return frame
 
 
-def _visible_to(owner: str) -> list[Snapshot]:
-    return [Snapshot.of(job) for job in Job.objects.visible_to(owner, settings.JOBS_RECENT)]
+def _visible_to(owners: list[str]) -> dict[str, list[Snapshot]]:
+    visible = Job.objects.visible_to(owners, settings.JOBS_RECENT)
+    return {owner: [Snapshot.of(job) for job in mine] for owner, mine in visible.items()}
 
 
 def _start(owner: str, kind: Any, params: Any, ref: Any) -> Snapshot:
     return Snapshot.of(jobs.start(owner, kind, params, ref))
 
 
-def _watchable(session: SessionBase, task_id: str) -> Snapshot | None:
+def _watchable(owner: str | None, task_id: str) -> Snapshot | None:
     try:
-        job = Job.objects.get(owner=owner_of(session), pk=task_id)
+        return Snapshot.of(Job.objects.get(owner=owner, pk=task_id))
     except (Job.DoesNotExist, ValidationError):  # ValidationError: it is no UUID
         return None
-    return Snapshot.of(job)

@@ -12,10 +12,10 @@ from benchmarks.site import SERVER_CORE, Reports, Sockets, cpu, p, site, start, 
 
 WATCHERS, CROWD = 1000, 5000
 RATES = {
-    "this site, daphne": (15, 20, 22),
-    "this site, uvicorn": (50, 60, 65, 70),
-    "stock_memory, daphne": (2, 4),
-    "stock_memory, uvicorn": (4, 6, 8),
+    "this site, daphne": (20, 22),
+    "this site, uvicorn": (55, 60, 65),
+    "stock_memory, daphne": (2,),
+    "stock_memory, uvicorn": (4,),
 }
 
 

@@ -1,5 +1,6 @@
 """How many can be held: idle sockets (7), and all of them coming back at once (8)."""
 
+import json
 import time
 import uuid
 from typing import Any
@@ -40,36 +41,37 @@ def idle() -> dict[str, Any]:
 
 
 def storm() -> dict[str, Any]:
-    """8: 2 000 sockets that were cut at once, until the last has its snapshot (of stock: until it is open)."""
+    """8: 2 000 sockets that were cut at once, until the last has its snapshot (of stock: until it is open).
+
+    Each of this site's is another visitor's, with a job of its own.
+    """
     results = {}
+    press = json.dumps({"type": "start", "kind": "count_primes"})
     for server in ("uvicorn", "daphne"):
         with site() as ours:
             host = ours.web_on(server)
-            cookies = [visitor(host) for _ in range(100)]
-            for cookie in cookies:
-                start(host, cookie)
-            results[f"this site, {server}"] = come_back(host, "/ws/jobs/", cookies, ours.web_pid)
+            cookies = [visitor(host) for _ in range(STORM)]
+            results[f"this site, {server}"] = come_back(host, "/ws/jobs/", cookies, ours.web_pid, press)
         with running("stock", server=server, web_core=SERVER_CORE) as peer:
             path = peer.path(str(uuid.uuid4()))
             results[f"stock, {server}"] = come_back(peer.host, path, [], peer.web_pid)
     return results
 
 
-def come_back(host: str, path: str, cookies: list[str], web_pid: int) -> dict[str, Any]:
-    """Open all sockets, cut them, and time how they come back."""
-    for _ in range(2):
-        used, began = cpu(web_pid), time.time()
-        client = Sockets(host, STORM, [path], cookies=cookies, at_once=500, greeted=bool(cookies), patience=20)
-        client.ready()
-        took = time.time() - began
-        notes = client.notes()
-        if notes["last_greeting"]:
-            took = notes["last_greeting"] - notes["began"]
-        came = notes["open"]
-        time.sleep(2)
+def come_back(host: str, path: str, cookies: list[str], web_pid: int, say: str = "") -> dict[str, Any]:
+    """Open all sockets, let each say something, cut them, and time how they come back."""
+    Sockets(host, STORM, [path], cookies=cookies, at_once=500, greeted=bool(cookies), say=say).cut()
+    time.sleep(2)
+    used, began = cpu(web_pid), time.time()
+    client = Sockets(host, STORM, [path], cookies=cookies, at_once=500, greeted=bool(cookies), patience=20)
+    client.ready()
+    took = time.time() - began
+    notes = client.notes()
+    if notes["last_greeting"]:
+        took = notes["last_greeting"] - notes["began"]
     return {
-        "came back": came,
-        "a second": came / took,
+        "came back": notes["greetings"] if cookies else notes["open"],
+        "a second": notes["open"] / took,
         "seconds": took,
         "web CPU ms each": 1000 * (cpu(web_pid) - used) / STORM,
         "refusals": notes["refusals"],

@@ -8,15 +8,16 @@ from typing import Any
 from websockets.sync.client import connect
 
 from benchmarks.peers import running
+from benchmarks.peers.check import answers
 from benchmarks.site import CLIENT_CORE, SERVER_CORE, Sockets, p, site, start, visitor
 
 RATE, SECONDS, PRESSES = 50, 10, 30
-PEERS = ["stock", "stock_main_loop", "celery_progress_websocket"]
+PEERS = ["stock", "stock_main_loop", "celery_progress_websocket", "tutorial"]
 
 
-def summary(notes: dict) -> dict[str, Any]:
-    """Return the latencies of what a client has noted, the first second left out."""
-    values = notes["latencies"][RATE:]
+def summary(latencies: list[float]) -> dict[str, Any]:
+    """Return what the latencies of one row come to, the first tenth left out."""
+    values = latencies[len(latencies) // 10 :]
     return {"p50": p(values, 0.5), "p99": p(values, 0.99), "frames": len(values), "raw": values}
 
 
@@ -29,7 +30,15 @@ def of_peer(name: str) -> dict[str, Any]:
         client.ready()
         peer.start(count, RATE, task_id)
         time.sleep(SECONDS + 1)
-        return summary(client.notes())
+        return summary(client.notes()["latencies"])
+
+
+def of_polling() -> dict[str, Any]:
+    """Measure celery-progress asked over HTTP: from a report to the answer that shows it."""
+    name = "celery_progress_polling"
+    with running(name, server="uvicorn", web_core=SERVER_CORE, worker_core=CLIENT_CORE) as peer:
+        told = list(answers(peer, str(uuid.uuid4()), RATE * SECONDS, RATE))
+        return summary([now - due for text, now in told if (due := peer.due(text))])
 
 
 def of_site(server: str) -> dict[str, Any]:
@@ -41,14 +50,15 @@ def of_site(server: str) -> dict[str, Any]:
         client.ready()
         start(host, cookie, "report", count=RATE * SECONDS, rate=RATE)
         time.sleep(SECONDS + 1)
-        return summary(client.notes())
+        return summary(client.notes()["latencies"])
 
 
 def report_to_frame() -> dict[str, Any]:
     """1: one job, RabbitMQ."""
     results = {"floor": of_peer("floor")}
     results |= {f"this site, {server}": of_site(server) for server in ("uvicorn", "daphne")}
-    return results | {name: of_peer(name) for name in PEERS}
+    results |= {name: of_peer(name) for name in PEERS}
+    return results | {"celery_progress_polling": of_polling()}
 
 
 def click_to_frame() -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Any
 
 import matplotlib as mpl
 
+from benchmarks.load import SERIES
+
 mpl.use("Agg")
 from matplotlib import pyplot
 
@@ -18,6 +20,8 @@ def draw(found: dict[str, Any], folder: Path) -> None:
     """
     if "2 live bars" in found:
         live_bars(found["2 live bars"], folder / "live-bars.png")
+    if "3 freshness" in found:
+        freshness(found["3 freshness"], folder / "freshness.png")
     if "10 flat" in found:
         flat(found["10 flat"], folder / "flat.png")
 
@@ -32,6 +36,18 @@ def live_bars(rows: dict[str, dict[str, float]], path: Path) -> None:
         axes.loglog(*zip(*points, strict=True), "o-", label=name)
     axes.axhline(100, color="gray", linewidth=0.8, linestyle="--")
     axes.set(xlabel="jobs, each reporting 10 times a second to a socket of its own", ylabel="p99, ms")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def freshness(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw the age of what is shown, second by second."""
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name, row in rows.items():
+        axes.semilogy(row[SERIES], label=name)
+    axes.axhline(500, color="gray", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="seconds", ylabel="age of what is shown, p99, ms")
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)

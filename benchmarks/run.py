@@ -65,7 +65,7 @@ def raw_of(result: dict[str, Any]) -> dict[str, list[float]]:
 def table(name: str, result: dict[str, Any]) -> str:
     """Return a result as a Markdown table."""
     rows = {key: row if isinstance(row, dict) else {"": row} for key, row in result.items()}
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row if column != load.SERIES))
     lines = [f"### {name}", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {key} | {' | '.join(str(row.get(column, '')) for column in columns)} |" for key, row in rows.items()]
     return "\n".join(lines) + "\n"

@@ -125,6 +125,11 @@ class Sockets:
         assert self.process.stdout
         assert self.process.stdout.readline() == "ready\n"
 
+    def cut(self) -> None:
+        """Wait until all sockets are open, and end the client."""
+        self.ready()
+        self.notes()
+
     def notes(self) -> dict[str, Any]:
         """End the client. Returns what it has noted."""
         out, _ = self.process.communicate()

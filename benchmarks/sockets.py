@@ -157,6 +157,7 @@ class Notes:
             "latencies": list(self.latencies),
             "arrivals": list(self.arrivals),
             "first_frames": list(self.first_frames),
+            "greetings": self.greetings,
             "last_greeting": self.last_greeting,
             "ends": len(self.ends),
             "end_times": list(self.end_times),

@@ -129,5 +129,11 @@ def test_an_owner_sees_all_unfinished_and_the_recent_finished_jobs_oldest_first(
         job.end(State.SUCCESS)
         job.save_end()
     running = [make() for _ in range(3)]
-    make(owner="visitor-2")
-    assert Job.objects.visible_to("visitor-1", recent=2) == [*ended[2:], *running]
+    foreign = make(owner="visitor-2")
+    visible = Job.objects.visible_to(["visitor-1", "visitor-2", "visitor-3"], recent=2)
+    assert visible == {"visitor-1": [*ended[2:], *running], "visitor-2": [foreign], "visitor-3": []}
+
+
+def test_what_many_owners_see_is_one_query(django_assert_num_queries):
+    with django_assert_num_queries(1):
+        Job.objects.visible_to([f"visitor-{number}" for number in range(200)], recent=10)

@@ -36,14 +36,17 @@ def frames(peer: Peer, path: str, task_id: str | None, first: str | None) -> Ite
             yield text, time.time()
 
 
-def answers(peer: Peer, task_id: str) -> Iterator[tuple[str, float]]:
+def answers(peer: Peer, task_id: str, count: int, rate: float) -> Iterator[tuple[str, float]]:
     """Start a task and ask over HTTP, as celery-progress's script does; yield what the answers tell, and when."""
     connection = http.client.HTTPConnection(peer.host, timeout=PATIENCE)
-    peer.start(COUNT, RATE, task_id)
-    deadline = time.time() + PATIENCE
+    peer.start(count, rate, task_id)
+    deadline = time.time() + count / rate + PATIENCE
     while time.time() < deadline:
         connection.request("GET", peer.path(task_id))
-        yield connection.getresponse().read().decode(), time.time()
+        text = connection.getresponse().read().decode()
+        yield text, time.time()
+        if peer.end(text):
+            return
         time.sleep(peer.poll_interval)
 
 
@@ -77,7 +80,7 @@ def main() -> int:
         with running(name, server=arguments.server) as peer:
             task_id = str(uuid.uuid4())
             if peer.poll_interval:
-                told = answers(peer, task_id)
+                told = answers(peer, task_id, COUNT, RATE)
             else:
                 told = frames(peer, peer.path(task_id), task_id, peer.opening(COUNT, RATE))
             good &= check(name, peer, told)

@@ -1,0 +1,80 @@
+"""Calls that wait for the database or the broker: never on the event loop, never in asgiref's one thread.
+
+Source: Channels, "Database Access"; asgiref's `sync_to_async` runs all that is thread-sensitive in one thread.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+from django.db import InterfaceError, OperationalError, connections
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+THREADS = ThreadPoolExecutor(8, thread_name_prefix="socket")
+#: Keys looked up in one go, at most: SQLite takes no statement of more than 500 parts.
+MOST_AT_ONCE = 200
+
+
+async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in one of the threads; these last, and so do their database connections.
+
+    A connection that fails, as after a restart of the database, is replaced, and the function called once more: it
+    must be one that may run twice.
+    """
+    return await asyncio.get_running_loop().run_in_executor(THREADS, _call, function, *arguments)
+
+
+def _call(function: Callable[..., Result], *arguments: Any) -> Result:
+    try:
+        return function(*arguments)
+    except (OperationalError, InterfaceError):
+        connections.close_all()
+        return function(*arguments)
+
+
+class LookUp(Generic[Key, Result]):
+    """Answers in one go all who ask while the last answer is on its way.
+
+    Two thousand sockets that come back at once cost some twenty queries instead of two thousand, and as many changes
+    of thread. One that asks alone waits for nobody.
+
+    Args:
+        function: takes different keys, returns what it has found for them; called in a thread.
+        default: the answer for a key that was not found.
+    """
+
+    def __init__(self, function: Callable[[list[Key]], Mapping[Key, Result]], default: Result) -> None:
+        self.function, self.default = function, default
+        self.asked: dict[Key, asyncio.Future[Result]] = {}
+        self.answering: asyncio.Task[None] | None = None
+
+    async def __call__(self, key: Key) -> Result:
+        """Return what there is for a key, looked up after this call."""
+        if key not in self.asked:
+            self.asked[key] = asyncio.get_running_loop().create_future()
+        answer = self.asked[key]
+        if self.answering is None:
+            self.answering = asyncio.create_task(self._answer())
+        return await asyncio.shield(answer)
+
+    async def _answer(self) -> None:
+        try:
+            while self.asked:
+                keys = list(self.asked)[:MOST_AT_ONCE]
+                answers = [self.asked.pop(key) for key in keys]
+                await self._settle(keys, answers)
+        finally:
+            self.answering = None
+
+    async def _settle(self, keys: list[Key], answers: Iterable[asyncio.Future[Result]]) -> None:
+        try:
+            found = await in_thread(self.function, keys)
+        except Exception as problem:
+            for answer in answers:
+                answer.set_exception(problem)
+        else:
+            for key, answer in zip(keys, answers, strict=True):
+                answer.set_result(found.get(key, self.default))
