@@ -199,6 +199,7 @@ def _apply(job: Job, reply: Reply) -> bool:
     else:
         job.state, job.seq, job.attempt = reply.state, reply.seq, reply.attempt
         job.current, job.total, job.description = reply.current, reply.total, reply.description
+        job.partial = reply.partial
         job.started_at = job.started_at or timezone.now()
     return True
 

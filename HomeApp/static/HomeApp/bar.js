@@ -7,7 +7,7 @@ const WORDS = {
   STARTED: RUNNING,
   PROGRESS: (job) => [RUNNING(job), job.description].filter(Boolean).join(" "),
   RETRY: (job) => `${job.error} It will be tried again.`,
-  SUCCESS: (job) => (job.result === null ? "Done." : `Done. The answer is ${answer(job.result)}.`),
+  SUCCESS: (job) => (job.result === null ? "Done." : `Done. ${job.result.summary ?? `The answer is ${answer(job.result)}.`}`),
   FAILURE: (job) => `Failed${at(job)}. ${job.error}`,
   REVOKED: (job) => `Cancelled${at(job)}.`,
 };
@@ -15,7 +15,10 @@ const WORDS = {
 const articles = new Map(); // task_id -> its article
 
 export function draw(job) {
-  const article = articles.get(job.task_id) ?? place(job);
+  fill(articles.get(job.task_id) ?? place(job), job);
+}
+
+export function fill(article, job) {
   article.attr("class", `job ${job.state}`);
   article.find("h2").text(job.title);
   article.find(".percent").text(percent(job));
