@@ -113,7 +113,9 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {name: {"handlers": ["console"], "level": "INFO", "propagate": False} for name in ("HomeApp", "django")},
+    "loggers": {name: {"handlers": ["console"], "level": "INFO", "propagate": False} for name in ("HomeApp", "django")}
+    # It notes each address asked, and an address may hold a password.
+    | {"httpx2": {"level": "WARNING"}},
 }
 
 # Channels
@@ -162,6 +164,12 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+
+# Search: without a key, the embedded one answers, from Python's own documentation.
+
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1")
+OPENAI_MODEL = env.str("OPENAI_MODEL", default="gpt-5.4-mini")
 
 # This site's own limits
 

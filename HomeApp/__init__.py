@@ -13,7 +13,8 @@ A report's way, file by file:
 
 And the way to it:
 
-    home.html, home.js -> consumers.py -> jobs.py (check, row, task) -> broker -> tasks.py -> primes.py (the work)
+    home.html, home.js -> consumers.py -> jobs.py (check, row, task) -> broker -> tasks.py
+        -> primes.py, search/ (the work)
 
 Beside the path: owner.py (who asks), origin.py (which pages may ask), forms.py (what may be asked), threads.py (calls
 that wait, off the event loop), routing.py, urls.py, views.py, admin.py.

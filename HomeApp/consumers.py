@@ -123,12 +123,15 @@ class JobsConsumer(WatcherConsumer):
             frame = _read(text_data)
             await self._handle(frame)
         except jobs.Refused as refused:
-            await self.refuse(refused, frame.get("ref"))
+            await self.refuse(refused, frame)
         except Exception:
             logger.exception("A frame could not be answered: %.200r", text_data)
-            await self.refuse(jobs.Refused("internal", UNANSWERED), frame.get("ref"))
+            await self.refuse(jobs.Refused("internal", UNANSWERED), frame)
 
     async def _handle(self, frame: dict[str, Any]) -> None:
+        if frame.get("type") == "ping":  # a page cannot send the protocol's own
+            await self.send('{"type":"pong"}')
+            return
         ask = ASK.get(str(frame.get("type")))
         if ask is None:
             raise jobs.Refused("unknown_type", f"type: there is no such frame. Known: {', '.join(ASK)}.", "type")
@@ -141,10 +144,12 @@ class JobsConsumer(WatcherConsumer):
         else:
             self.show(hub.latest(snapshot))  # an answer for this socket, no news for the others
 
-    async def refuse(self, refused: jobs.Refused, ref: Any = None) -> None:
-        """Send an error frame."""
-        error = {"type": "error", "code": refused.code, "detail": refused.detail, "field": refused.field}
-        await self.send(json.dumps({**error, "ref": ref if isinstance(ref, str) else None}))
+    async def refuse(self, refused: jobs.Refused, frame: dict[str, Any] | None = None) -> None:
+        """Send an error frame, which names the start or the job that the client's frame has named."""
+        named = {name: (frame or {}).get(name) for name in ("ref", "task_id")}
+        about = {name: value if isinstance(value, str) else None for name, value in named.items()}
+        error = {"type": "error", "code": refused.code, "detail": refused.detail, "field": refused.field, **about}
+        await self.send(json.dumps(error))
 
 
 class TaskStatusConsumer(WatcherConsumer):

@@ -100,7 +100,7 @@ class Job(models.Model):
     ref = models.UUIDField(default=uuid.uuid4, help_text="The page's own id of the start: one ref starts one job.")
     owner = models.CharField(max_length=64, help_text="user-<id>, or visitor-<hex> for an anonymous session.")
     kind = models.CharField(max_length=64, help_text="The task's short name.")
-    title = models.CharField(max_length=200)
+    title = models.CharField(max_length=255)
     params = models.JSONField(default=dict)
 
     state = models.CharField(max_length=16, choices=State, default=State.PENDING)
@@ -120,6 +120,9 @@ class Job(models.Model):
     reported_at = models.DateTimeField(null=True, help_text="When the task was last heard of.")
     cancelled_at = models.DateTimeField(null=True, help_text="When the owner asked for its end.")
     finished_at = models.DateTimeField(null=True)
+
+    #: What there is of the result so far. Not stored: the next report brings all of it again.
+    partial = ""
 
     objects = JobQuerySet.as_manager()
 
@@ -228,7 +231,48 @@ class Job(models.Model):
             "reported_at": _iso(self.reported_at),
             "cancelling": self.cancelling,
             "retry_of": str(self.retry_of_id) if self.retry_of_id else None,
+            "partial": None if self.final else self.partial or None,
         }
+
+
+class SearchResultQuerySet(models.QuerySet["SearchResult"]):
+    """Search results, by what one may ask of them."""
+
+    def replace(self, job_id: str, results: Iterable[Any]) -> None:
+        """Store what a search has found, in place of what an earlier attempt has; nothing, where it has ended.
+
+        Args:
+            job_id: the search's.
+            results: each with a `title`, a `url` and a `content`, the best first.
+        """
+        with transaction.atomic():
+            job = Job.objects.select_for_update().get(pk=job_id)  # two attempts may end at the same moment
+            if job.final:
+                return
+            self.filter(job=job).delete()
+            SearchResult.objects.bulk_create(
+                SearchResult(job=job, position=n, title=one.title, url=one.url, content=one.content)
+                for n, one in enumerate(results, 1)
+            )
+
+
+class SearchResult(models.Model):
+    """One thing that a search has found. Its owner is its job's."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="results")
+    position = models.PositiveSmallIntegerField(help_text="1 is the best.")
+    title = models.CharField(max_length=200)
+    url = models.URLField(max_length=2000, blank=True, help_text="http or https; empty where there is no page.")
+    content = models.TextField(blank=True)
+
+    objects = SearchResultQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["job", "position"], name="one_result_per_position")]
+
+    def __str__(self) -> str:
+        return f"{self.position}. {self.title}"
 
 
 def _iso(moment: datetime | None) -> str | None:

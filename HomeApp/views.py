@@ -1,13 +1,21 @@
 """The pages."""
 
+from django.conf import settings
+from django.core.paginator import Paginator
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
+from HomeApp import jobs
+from HomeApp.forms import SearchForm
 from HomeApp.jobs import kinds
+from HomeApp.models import Job
 from HomeApp.owner import remember_visitor
+
+#: The search page's first page holds all that its socket shows on connecting, so that nothing is there twice.
+SEARCHES_PER_PAGE = 20
 
 
 @require_safe
@@ -17,6 +25,25 @@ def home(request: HttpRequest) -> HttpResponse:
     remember_visitor(request.session)
     forms = {kind: task.form(auto_id=f"{kind}_%s") for kind, task in kinds().items()}
     return render(request, "HomeApp/home.html", {"forms": forms})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+def search(request: HttpRequest) -> HttpResponse:
+    """The search form and its owner's searches. The page posts over its socket; without scripts, it posts here."""
+    owner = remember_visitor(request.session)
+    problem = None
+    if request.method == "POST":
+        try:
+            jobs.start(owner, "search", {"query": request.POST.get("query", "")}, request.POST.get("ref"))
+            return redirect("search")
+        except jobs.Refused as refused:
+            problem = refused
+    searches = Job.objects.filter(owner=owner, kind="search").order_by("-created_at").prefetch_related("results")
+    page = Paginator(searches, max(SEARCHES_PER_PAGE, settings.JOBS_RECENT)).get_page(request.GET.get("page"))
+    form = SearchForm(initial={"query": request.POST.get("query")})
+    context = {"form": form, "problem": problem, "searches": page}
+    return render(request, "HomeApp/search.html", context, status=400 if problem else 200)
 
 
 @require_safe

@@ -13,9 +13,10 @@ from CeleryProgressbar.asgi import websocket
 from HomeApp.hub import hub
 from HomeApp.owner import VISITOR
 from HomeApp.relay import Relay
+from HomeApp.tests.openai_server import openai_process, openai_server
 from HomeApp.tests.services import amqp_url, chromium, postgres_url, redis_url
 
-__all__ = ["amqp_url", "chromium", "postgres_url", "redis_url"]  # fixtures
+__all__ = ["amqp_url", "chromium", "openai_process", "openai_server", "postgres_url", "redis_url"]  # fixtures
 
 
 @pytest.fixture(scope="session")
