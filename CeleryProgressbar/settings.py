@@ -3,6 +3,7 @@
 import os
 import tempfile
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import environ
@@ -47,6 +48,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "HomeApp",
 ]
 
@@ -114,6 +119,35 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {name: {"handlers": ["console"], "level": "INFO", "propagate": False} for name in ("HomeApp", "django")},
+}
+
+# The JSON API
+
+REST_FRAMEWORK = {
+    # The first one tells how to answer whom nobody knows: 401, with WWW-Authenticate.
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework_simplejwt.authentication.JWTAuthentication",
+        "HomeApp.request.VisitorAuthentication",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["HomeApp.request.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "HomeApp.problem.exception_handler",
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "CHECK_REVOKE_TOKEN": True,  # a new password ends the old one's tokens
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "CeleryProgressbar",
+    "DESCRIPTION": "Start jobs and watch them. Every error has the same shape.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",  # served by this site
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 # Channels

@@ -1,10 +1,20 @@
-"""The pages' URLs."""
+"""The pages' URLs, and the API's."""
 
-from django.urls import path
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from HomeApp import views
+from HomeApp import api, problem, views
+
+api_urlpatterns = [
+    path("token/", api.TokenView.as_view(), name="api_token"),
+    path("token/refresh/", api.RefreshView.as_view(), name="api_token_refresh"),
+    path("schema/", SpectacularAPIView.as_view(), name="api_schema"),
+    path("docs/", SpectacularSwaggerView.as_view(url_name="api_schema"), name="api_docs"),
+    re_path("", problem.no_address),  # last: whatever else is asked for below /api/
+]
 
 urlpatterns = [
     path("", views.home, name="home"),
     path("healthz", views.healthz, name="healthz"),
+    path("api/", include(api_urlpatterns)),
 ]
