@@ -74,6 +74,7 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None) -> Job:
         _one_start_at_a_time(owner)
         job = Job.objects.filter(owner=owner, ref=ref).first()
         if job is not None:
+            job.repeated = True
             return job
         if Job.objects.unfinished().filter(owner=owner).count() >= settings.JOBS_UNFINISHED_PER_OWNER:
             raise Refused("too_many_jobs", TOO_MANY.format(settings.JOBS_UNFINISHED_PER_OWNER))

@@ -102,6 +102,9 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
+    #: Whether a start has found this job there already, by its ref.
+    repeated = False
+
     objects = JobQuerySet.as_manager()
 
     class Meta:

@@ -7,7 +7,9 @@ token too; with a JWT it does not.
 import json
 from typing import Any, BinaryIO
 
+from django.conf import settings
 from django.middleware.csrf import get_token
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import status
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import APIException, ParseError
@@ -73,3 +75,19 @@ class VisitorAuthentication(SessionAuthentication):
         self.enforce_csrf(request)
         get_token(http)  # the answer's cookie brings the next request's token
         return (http.user, None) if http.user.is_authenticated else None
+
+
+class VisitorScheme(OpenApiAuthenticationExtension):
+    """The session, as the schema tells it."""
+
+    target_class = VisitorAuthentication
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        """Return where the session is."""
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": f"With it, a POST needs the cookie `{settings.CSRF_COOKIE_NAME}` as `X-CSRFToken`.",
+        }

@@ -8,6 +8,8 @@ from HomeApp import api, problem, views
 api_urlpatterns = [
     path("token/", api.TokenView.as_view(), name="api_token"),
     path("token/refresh/", api.RefreshView.as_view(), name="api_token_refresh"),
+    path("jobs/", api.job_list, name="api_jobs"),
+    path("jobs/<str:task_id>/", api.job_detail, name="api_job"),
     path("schema/", SpectacularAPIView.as_view(), name="api_schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="api_schema"), name="api_docs"),
     re_path("", problem.no_address),  # last: whatever else is asked for below /api/
