@@ -197,6 +197,15 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 
+# `celery beat` sends these.
+CELERY_BEAT_SCHEDULE = {"delete_old_files": {"task": "HomeApp.tasks.delete_old_files", "schedule": timedelta(hours=1)}}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat")
+
+# The files that jobs make; with web processes and workers on several machines, a folder that they share.
+
+FILES_DIR = DATA_DIR / "files"
+FILES_KEEP_HOURS = env.float("FILES_KEEP_HOURS", default=24)
+
 # This site's own limits
 
 JOBS_UNFINISHED_PER_OWNER = env.int("JOBS_UNFINISHED_PER_OWNER", default=5)

@@ -3,16 +3,20 @@
 Who asks is a user, by a JWT or a session, or an anonymous session's visitor: see request.py. Errors: see problem.py.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.http import FileResponse
 from django.middleware.csrf import get_token
 from django.views.decorators.cache import never_cache
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.decorators import api_view
+from rest_framework.decorators import api_view, content_negotiation_class
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,13 +24,16 @@ from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.serializers import TokenRefreshSerializer
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
-from HomeApp import jobs
+from HomeApp import files, jobs
 from HomeApp.hub import Snapshot, hub
 from HomeApp.models import Job, State
 from HomeApp.owner import owner_of, remember_visitor
 from HomeApp.problem import ProblemSerializer
+from HomeApp.request import AnyAnswer
 
 NO_JOB = "You have no such job."
+NO_FILE = "This job has no file."
+FILE_DELETED = "The file has been deleted."
 
 
 def problems(*codes: int) -> dict[int, type[ProblemSerializer]]:
@@ -179,3 +186,34 @@ def _start(request: Request) -> Response:
 def job_detail(request: Request, task_id: str) -> Response:
     """Tell how far a job has come."""
     return Response(_job(request, task_id).snapshot())
+
+
+class StreamedFile(FileResponse):
+    """A file, sent piece by piece under ASGI too: there, Django 5.2's own reads all of it into memory first."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the pieces; a thread reads them, as a disk may be slow."""
+        pieces = iter(self)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
+
+
+@extend_schema(
+    operation_id="jobs_file",
+    description="The file that a job has made. It is deleted after a day.",
+    responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **problems(401, 404)},
+)
+@never_cache
+@api_view(["GET"])
+@content_negotiation_class(AnyAnswer)
+def job_file(request: Request, task_id: str) -> FileResponse:
+    """Send the file that a job has made."""
+    job = _job(request, task_id)
+    try:
+        file = files.path_of(str(job.pk)).open("rb") if job.file else None
+    except FileNotFoundError:
+        file = None
+    if file is None:
+        made = isinstance(job.result, dict) and "file" in job.result
+        raise jobs.Refused("file_deleted", FILE_DELETED) if made else jobs.Refused("no_file", NO_FILE)
+    return StreamedFile(file, as_attachment=True, filename=job.file)

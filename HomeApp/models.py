@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import connection, models, transaction
 from django.db.models import F, Q
+from django.urls import reverse
 from django.utils import timezone
 
 #: Reports of one attempt are numbered from `attempt * SEQ_PER_ATTEMPT`; whatever ends an attempt takes the last
@@ -97,6 +98,7 @@ class Job(models.Model):
     result = models.JSONField(null=True)
     error = models.CharField(max_length=500, blank=True, help_text="What the visitor is told.")
     traceback = models.TextField(blank=True, help_text="For the admin's eyes only.")
+    file = models.CharField(max_length=200, blank=True, help_text="Name of the file it has made, while that is kept.")
 
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
@@ -119,6 +121,7 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["owner", "-created_at"], name="job_owner_created"),
             models.Index(fields=["owner"], condition=Q(finished_at=None), name="job_owner_unfinished"),
+            models.Index(fields=["finished_at"], condition=~Q(file=""), name="job_file_finished"),
         ]
 
     def __str__(self) -> str:
@@ -132,9 +135,12 @@ class Job(models.Model):
     @property
     def percent(self) -> float | None:
         """How far the job has come, 0 to 100; None while unknown."""
-        if self.current is None or not self.total:
-            return None
-        return round(min(max(100 * self.current / self.total, 0), 100), 2)
+        return percent_of(self.current, self.total)
+
+    @property
+    def url(self) -> str | None:
+        """Where the file is that the job has made, while it is there."""
+        return reverse("api_job_file", args=[self.pk]) if self.file else None
 
     def end(self, state: State, *, result: Any = None, error: str = "", traceback: str = "") -> None:
         """Move this copy of the job to a final state; `save_end` writes it.
@@ -143,7 +149,7 @@ class Job(models.Model):
 
         Args:
             state: one of `FINAL`.
-            result: what the task returned, as JSON.
+            result: what the task returned, as JSON. An object's "file" is the name of a file it has made; see files.py.
             error: a sentence for the visitor.
             traceback: for the admin.
         """
@@ -153,6 +159,7 @@ class Job(models.Model):
         if state == State.SUCCESS:
             self.total = self.total or 1
             self.current = self.total
+            self.file = str(result.get("file", ""))[:200] if isinstance(result, dict) else ""
 
     def save_end(self) -> bool:
         """Write this copy's end, unless the job has ended already: finished is final.
@@ -161,7 +168,7 @@ class Job(models.Model):
             Whether it was written.
         """
         return self._save_unless_final(
-            "state", "result", "error", "traceback", "finished_at", "seq", "current", "total"
+            "state", "result", "error", "traceback", "file", "started_at", "finished_at", "seq", "current", "total"
         )
 
     def save_progress(self) -> bool:
@@ -195,11 +202,18 @@ class Job(models.Model):
             "attempt": self.attempt,
             "result": self.result,
             "error": self.error or None,
-            "url": None,
+            "url": self.url,
             "created_at": _iso(self.created_at),
             "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
         }
+
+
+def percent_of(current: float | None, total: float | None) -> float | None:
+    """Return how far `current` of `total` is, 0 to 100; None while unknown."""
+    if current is None or not total:
+        return None
+    return round(min(max(100 * current / total, 0), 100), 2)
 
 
 def _iso(moment: datetime | None) -> str | None:

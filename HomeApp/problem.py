@@ -18,7 +18,15 @@ from rest_framework.views import exception_handler as plain_exception_handler
 from HomeApp.jobs import Refused
 
 #: The status of a refusal; 400 where there is none.
-STATUS = {"forbidden": 403, "not_found": 404, "already_ended": 409, "not_ended": 409, "too_many_jobs": 429}
+STATUS = {
+    "forbidden": 403,
+    "not_found": 404,
+    "no_file": 404,
+    "file_deleted": 404,
+    "already_ended": 409,
+    "not_ended": 409,
+    "too_many_jobs": 429,
+}
 NO_ADDRESS = "There is nothing at this address. All addresses end with a slash; /api/docs/ lists them."
 UNANSWERED = "Something went wrong here. It has been noted in the site's log."
 

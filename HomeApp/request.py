@@ -13,6 +13,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import status
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import APIException, ParseError
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
@@ -58,6 +59,14 @@ class JSONParser(BaseParser):
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
+
+
+class AnyAnswer(BaseContentNegotiation):
+    """Answers with what there is, whatever `Accept` says: a file has one form. Source: RFC 9110, section 12.5.1."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> tuple[Any, str]:
+        """Return the renderer for errors."""
+        return renderers[0], renderers[0].media_type
 
 
 class VisitorAuthentication(SessionAuthentication):

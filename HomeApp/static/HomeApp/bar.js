@@ -7,7 +7,7 @@ const WORDS = {
   STARTED: RUNNING,
   PROGRESS: (job) => [RUNNING(job), job.description].filter(Boolean).join(" "),
   RETRY: (job) => `${job.error} It will be tried again.`,
-  SUCCESS: (job) => (job.result === null ? "Done." : `Done. The answer is ${answer(job.result)}.`),
+  SUCCESS: (job) => file(job) ?? (job.result === null ? "Done." : `Done. The answer is ${answer(job.result)}.`),
   FAILURE: (job) => `Failed${at(job)}. ${job.error}`,
   REVOKED: (job) => `Cancelled${at(job)}.`,
 };
@@ -15,6 +15,8 @@ const WORDS = {
 const articles = new Map(); // task_id -> its article
 
 export function draw(job) {
+  const kind = $("#jobs").data("kind");
+  if (kind && job.kind !== kind) return; // this page shows one kind only
   const article = articles.get(job.task_id) ?? place(job);
   article.attr("class", `job ${job.state}`);
   article.find("h2").text(job.title);
@@ -26,6 +28,7 @@ export function draw(job) {
   const words = article.find(".words");
   const said = WORDS[job.state](job);
   if (words.text() !== said) words.text(said); // a screen reader reads what changes
+  article.find(".download").prop("hidden", !job.url).attr("href", job.url);
 }
 
 // The ids name the newest job's bar; the bars of earlier jobs go on below it.
@@ -53,6 +56,12 @@ function percent(job) {
 
 function at(job) {
   return job.percent === null ? "" : ` at ${Math.floor(job.percent)}%`;
+}
+
+// What is said of a job that has made a file; null of one that has not.
+function file(job) {
+  if (!job.result?.file) return null;
+  return job.url ? `Done. Rows in the file: ${job.result.rows}.` : "The file has been deleted.";
 }
 
 function answer(result) {
