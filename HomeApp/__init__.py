@@ -16,5 +16,6 @@ And the way to it:
     home.html, home.js -> consumers.py -> jobs.py (check, row, task) -> broker -> tasks.py -> primes.py (the work)
 
 Beside the path: owner.py (who asks), origin.py (which pages may ask), forms.py (what may be asked), routing.py,
-urls.py, views.py, admin.py. For programs: api.py (the JSON API), request.py (how it is read), problem.py (its errors).
+urls.py, views.py, admin.py, files.py (what jobs make), exports.py and workbook.py (the Excel export). For programs:
+api.py (the JSON API), request.py (how it is read), problem.py (its errors).
 """

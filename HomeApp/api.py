@@ -31,7 +31,7 @@ from HomeApp.owner import owner_of, remember_visitor
 from HomeApp.problem import ProblemSerializer
 from HomeApp.request import AnyAnswer
 
-NO_JOB = "You have no such job."
+NO_JOB = "task_id: you have no such job."
 NO_FILE = "This job has no file."
 FILE_DELETED = "The file has been deleted."
 
@@ -126,7 +126,7 @@ def _job(request: Request, task_id: str) -> Job:
     try:
         return Job.objects.get(owner=_owner(request), pk=task_id)
     except (Job.DoesNotExist, ValidationError):  # ValidationError: it is no UUID
-        raise jobs.Refused("not_found", NO_JOB) from None
+        raise jobs.Refused("not_found", NO_JOB, "task_id") from None
 
 
 @async_to_sync

@@ -18,7 +18,7 @@ class ExportJobsForm(forms.Form):
     """The parameters of `export_jobs`."""
 
     owner: str
-    everybody = forms.BooleanField(label="everybody's", required=False, initial=False)
+    everybody = forms.BooleanField(label="everybody's jobs, not only mine", required=False, initial=False)
 
     def clean_everybody(self) -> bool:
         """Refuse everybody's jobs to whoever may not see them."""
