@@ -227,6 +227,17 @@ def test_an_export_has_a_bar_and_a_file(visitor, site, tmp_path):
     assert page.problems == []
 
 
+def test_a_deleted_file_is_told_after_a_reload(visitor, site, monkeypatch):
+    page = open_page(visitor, site, "/exports/")
+    page.click("#button_export")
+    expect(page.locator("#jobs .download")).to_be_visible()
+    monkeypatch.setitem(site.environment, "FILES_KEEP_HOURS", "0")
+    site.manage("delete_old_files")
+    page.reload()
+    expect_end(page, "The file has been deleted.")
+    expect(page.locator("#jobs .download")).to_be_hidden()
+
+
 def test_the_export_page_shows_exports_alone(page, visitor, site):
     press_start(page, 1000)
     expect_end(page, "Done. The answer is 168.")
