@@ -3,6 +3,7 @@
 import os
 import tempfile
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import environ
@@ -47,6 +48,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "HomeApp",
 ]
 
@@ -118,6 +123,35 @@ LOGGING = {
     | {"httpx2": {"level": "WARNING"}},
 }
 
+# The JSON API
+
+REST_FRAMEWORK = {
+    # The first one tells how to answer whom nobody knows: 401, with WWW-Authenticate.
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework_simplejwt.authentication.JWTAuthentication",
+        "HomeApp.request.VisitorAuthentication",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["HomeApp.request.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "HomeApp.problem.exception_handler",
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "CHECK_REVOKE_TOKEN": True,  # a new password ends the old one's tokens
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "CeleryProgressbar",
+    "DESCRIPTION": "Start jobs and watch them. Every error has the same shape.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",  # served by this site
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
 # Channels
 
 REDIS_URL = env.str("REDIS_URL", default="")
@@ -170,6 +204,14 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
 OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1")
 OPENAI_MODEL = env.str("OPENAI_MODEL", default="gpt-5.4-mini")
+# `celery beat` sends these.
+CELERY_BEAT_SCHEDULE = {"delete_old_files": {"task": "HomeApp.tasks.delete_old_files", "schedule": timedelta(hours=1)}}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat")
+
+# The files that jobs make; with web processes and workers on several machines, a folder that they share.
+
+FILES_DIR = DATA_DIR / "files"
+FILES_KEEP_HOURS = env.float("FILES_KEEP_HOURS", default=24)
 
 # This site's own limits
 

@@ -1,8 +1,8 @@
-"""What each kind of job may be started with."""
+"""What each kind of job may be started with. A form whose answer depends on who asks finds them in `self.owner`."""
 
 from django import forms
-from django.core.exceptions import ValidationError
 
+from HomeApp.exports import FORBIDDEN, may_export_everybody
 from HomeApp.primes import DEFAULT_BELOW
 
 
@@ -27,5 +27,18 @@ class SearchForm(forms.Form):
         try:
             query.encode()
         except UnicodeEncodeError:
-            raise ValidationError("The text holds half a character. Write it anew.") from None
+            raise forms.ValidationError("The text holds half a character. Write it anew.") from None
         return query
+
+
+class ExportJobsForm(forms.Form):
+    """The parameters of `export_jobs`."""
+
+    owner: str
+    everybody = forms.BooleanField(label="everybody's jobs, not only mine", required=False, initial=False)
+
+    def clean_everybody(self) -> bool:
+        """Refuse everybody's jobs to whoever may not see them."""
+        if self.cleaned_data["everybody"] and not may_export_everybody(self.owner):
+            raise forms.ValidationError(FORBIDDEN, code="forbidden")
+        return self.cleaned_data["everybody"]

@@ -76,11 +76,12 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | N
         raise Refused(
             "unknown_kind", f"kind: there is no such kind of job. Known: {', '.join(sorted(kinds()))}.", "kind"
         )
-    params = _params(task, params)
+    params = _params(owner, task, params)
     with transaction.atomic():
         _one_start_at_a_time(owner)
         job = Job.objects.filter(owner=owner, ref=ref).first()
         if job is not None:
+            job.repeated = True
             return job
         if Job.objects.unfinished().filter(owner=owner).count() >= settings.JOBS_UNFINISHED_PER_OWNER:
             raise Refused("too_many_jobs", TOO_MANY.format(settings.JOBS_UNFINISHED_PER_OWNER))
@@ -166,7 +167,7 @@ def _ref(ref: Any) -> uuid.UUID:
         raise Refused("bad_ref", "ref: give a UUID as text, or leave it out.", "ref") from None
 
 
-def _params(task: JobTask, params: Any) -> dict[str, Any]:
+def _params(owner: str, task: JobTask, params: Any) -> dict[str, Any]:
     fields = task.form.base_fields
     if not isinstance(params, dict):
         raise Refused("bad_params", "params: give an object, for example {}.", "params")
@@ -175,9 +176,11 @@ def _params(task: JobTask, params: Any) -> dict[str, Any]:
         known = ", ".join(fields) or "none"
         raise Refused("bad_params", f"{unknown[0]}: there is no such parameter. Known: {known}.", unknown[0])
     form = task.form({**{name: field.initial for name, field in fields.items()}, **params})
+    form.owner = owner  # type: ignore[attr-defined]  # for forms whose answer depends on who asks
     if not form.is_valid():
         field, problems = next(iter(form.errors.items()))
-        raise Refused("bad_params", f"{field}: {problems[0]}", field)
+        code = "forbidden" if form.has_error(field, "forbidden") else "bad_params"
+        raise Refused(code, f"{field}: {problems[0]}", field)
     return form.cleaned_data
 
 

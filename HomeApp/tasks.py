@@ -1,12 +1,14 @@
 """The tasks, one per kind of job. No logic of their own: each calls the work and lets it be tracked."""
 
+from functools import partial
 from typing import Any
 
 from celery import shared_task
+from django.utils import timezone
 
-from HomeApp import primes
-from HomeApp.forms import CountPrimesForm, SearchForm
-from HomeApp.models import SearchResult, State
+from HomeApp import exports, files, primes, workbook
+from HomeApp.forms import CountPrimesForm, ExportJobsForm, SearchForm
+from HomeApp.models import Job, SearchResult, State
 from HomeApp.progress import JobError, JobTask
 from HomeApp.search import provider
 from HomeApp.search.provider import SearchFailed
@@ -22,8 +24,8 @@ def count_primes(self: JobTask, below: int) -> int:
 def search(self: JobTask, query: str) -> dict[str, Any]:
     """Search, and store what is found."""
 
-    def tell(description: str, partial: str) -> None:
-        self.update_state(state=State.PROGRESS, meta={"description": description, "partial": partial})
+    def tell(description: str, answer: str) -> None:
+        self.update_state(state=State.PROGRESS, meta={"description": description, "partial": answer})
 
     try:
         found = provider().search(query, self.track, tell)
@@ -31,3 +33,22 @@ def search(self: JobTask, query: str) -> dict[str, Any]:
         raise JobError(str(failed)) from None
     SearchResult.objects.replace(self.request.id, found.results)
     return found.as_json()
+
+
+@shared_task(base=JobTask, bind=True, form=ExportJobsForm, title="Excel export")
+def export_jobs(self: JobTask, everybody: bool) -> dict[str, Any]:
+    """Write the owner's jobs, or everybody's, into a workbook."""
+    owner = Job.objects.values_list("owner", flat=True).get(pk=self.request.id)
+    if everybody and not exports.may_export_everybody(owner):
+        raise JobError(exports.FORBIDDEN)
+    total, rows = exports.rows(owner, everybody)
+    with files.writing(self.request.id) as path:
+        count = workbook.write(path, "Jobs", exports.COLUMNS, rows, partial(self.track, total=total + 1))
+    name = f"jobs-{timezone.now():%Y-%m-%d}.xlsx"
+    return {"file": name, "rows": count, "summary": f"Rows in the file: {count}."}
+
+
+@shared_task(ignore_result=True)
+def delete_old_files() -> None:
+    """Delete the files of jobs that ended long ago; `celery beat` sends this, and no owner watches it."""
+    files.delete_old(timezone.now())

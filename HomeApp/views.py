@@ -9,10 +9,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from HomeApp import jobs
-from HomeApp.forms import SearchForm
+from HomeApp.exports import may_export_everybody
+from HomeApp.forms import ExportJobsForm, SearchForm
 from HomeApp.jobs import kinds
 from HomeApp.models import Job
-from HomeApp.owner import remember_visitor
+from HomeApp.owner import owner_of, remember_visitor
+
+#: Jobs on a page of "my jobs".
+JOBS_PER_PAGE = 25
 
 #: The search page's first page holds all that its socket shows on connecting, so that nothing is there twice.
 SEARCHES_PER_PAGE = 20
@@ -44,6 +48,26 @@ def search(request: HttpRequest) -> HttpResponse:
     form = SearchForm(initial={"query": request.POST.get("query")})
     context = {"form": form, "problem": problem, "searches": page}
     return render(request, "HomeApp/search.html", context, status=400 if problem else 200)
+
+
+@require_safe
+@never_cache
+def exports(request: HttpRequest) -> HttpResponse:
+    """The Excel export, and its bars."""
+    owner = remember_visitor(request.session)
+    form = ExportJobsForm(auto_id="export_jobs_%s")
+    if not may_export_everybody(owner):
+        del form.fields["everybody"]
+    return render(request, "HomeApp/exports.html", {"form": form})
+
+
+@require_safe
+@never_cache
+def my_jobs(request: HttpRequest) -> HttpResponse:
+    """All jobs of whoever asks, the newest first, as they are now."""
+    mine = Job.objects.filter(owner=owner_of(request.session)).order_by("-created_at", "pk")
+    page = Paginator(mine, JOBS_PER_PAGE).get_page(request.GET.get("page"))
+    return render(request, "HomeApp/jobs.html", {"page": page})
 
 
 @require_safe

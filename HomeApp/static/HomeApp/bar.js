@@ -7,7 +7,7 @@ const WORDS = {
   STARTED: RUNNING,
   PROGRESS: (job) => [RUNNING(job), job.description].filter(Boolean).join(" "),
   RETRY: (job) => `${job.error} It will be tried again.`,
-  SUCCESS: (job) => (job.result === null ? "Done." : `Done. ${job.result.summary ?? `The answer is ${answer(job.result)}.`}`),
+  SUCCESS: (job) => (job.result?.file && !job.url ? "Done. The file has been deleted." : `Done. ${answer(job.result)}`.trim()),
   FAILURE: (job) => `Failed${at(job)}. ${job.error}`,
   REVOKED: (job) => `Cancelled${at(job)}.`,
 };
@@ -36,6 +36,8 @@ export function animate(socket) {
 }
 
 export function draw(job) {
+  const kind = $("#jobs").data("kind");
+  if (kind && job.kind !== kind) return; // this page shows one kind only
   fill(articles.get(job.task_id) ?? place(job), job);
 }
 
@@ -53,6 +55,7 @@ export function fill(article, job) {
   if (words.text() !== said) words.text(said); // a screen reader reads what changes
   article.find(".cancel").prop({ hidden: FINAL.has(job.state), disabled: cancelling });
   article.find(".retry").prop({ hidden: job.state !== "FAILURE" && job.state !== "REVOKED", disabled: false });
+  article.find(".download").prop("hidden", !job.url).attr("href", job.url);
   listen(article);
 }
 
@@ -104,6 +107,8 @@ function at(job) {
   return job.percent === null ? "" : ` at ${Math.floor(job.percent)}%`;
 }
 
+// A result may bring its own words, as `summary`.
 function answer(result) {
-  return typeof result === "object" ? JSON.stringify(result) : result;
+  if (result === null) return "";
+  return result.summary ?? `The answer is ${typeof result === "object" ? JSON.stringify(result) : result}.`;
 }
