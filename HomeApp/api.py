@@ -192,6 +192,36 @@ def job_detail(request: Request, task_id: str) -> Response:
     return Response(_job(request, task_id).snapshot())
 
 
+@extend_schema(
+    operation_id="jobs_cancel",
+    description="Cancel a job that has not ended. One that runs ends within a second or so.",
+    request=None,
+    responses={200: SnapshotSerializer, **problems(401, 403, 404, 406, 409)},
+)
+@never_cache
+@api_view(["POST"])
+def job_cancel(request: Request, task_id: str) -> Response:
+    """Cancel a job."""
+    job = jobs.cancel(_job(request, task_id).owner, task_id)
+    _publish(job)
+    return Response(job.snapshot())
+
+
+@extend_schema(
+    operation_id="jobs_retry",
+    description="Repeat a job that has failed or was cancelled, as a new job.",
+    request=None,
+    responses={201: SnapshotSerializer, **problems(400, 401, 403, 404, 406, 409, 429)},
+)
+@never_cache
+@api_view(["POST"])
+def job_retry(request: Request, task_id: str) -> Response:
+    """Repeat a job."""
+    job = jobs.retry(_job(request, task_id).owner, task_id)
+    _publish(job)
+    return Response(job.snapshot(), 201)
+
+
 class StreamedFile(FileResponse):
     """A file, sent piece by piece under ASGI too: there, Django 5.2's own reads all of it into memory first."""
 

@@ -25,6 +25,7 @@ STATUS = {
     "file_deleted": 404,
     "already_ended": 409,
     "not_ended": 409,
+    "not_to_be_repeated": 409,
     "too_many_jobs": 429,
 }
 NO_ADDRESS = "There is nothing at this address. All addresses end with a slash; /api/docs/ lists them."

@@ -10,6 +10,8 @@ api_urlpatterns = [
     path("token/refresh/", api.RefreshView.as_view(), name="api_token_refresh"),
     path("jobs/", api.job_list, name="api_jobs"),
     path("jobs/<str:task_id>/", api.job_detail, name="api_job"),
+    path("jobs/<str:task_id>/cancel/", api.job_cancel, name="api_job_cancel"),
+    path("jobs/<str:task_id>/retry/", api.job_retry, name="api_job_retry"),
     path("jobs/<str:task_id>/file/", api.job_file, name="api_job_file"),
     path("schema/", SpectacularAPIView.as_view(), name="api_schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="api_schema"), name="api_docs"),

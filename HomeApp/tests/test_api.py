@@ -285,3 +285,36 @@ def test_a_jwt_that_is_worth_nothing_is_told(client, user, end):
     assert response.status_code == 401
     assert set(response.json()) == SHAPE
     assert post(client, "/api/jobs/", START, **headers).status_code == 401
+
+
+# jobs/<id>/cancel/ and retry/
+
+
+def test_a_waiting_job_is_cancelled_and_repeated(owner):
+    first = post(owner, "/api/jobs/", START).json()
+    cancelled = post(owner, f"/api/jobs/{first['task_id']}/cancel/", {})
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "REVOKED")
+    told(post(owner, f"/api/jobs/{first['task_id']}/cancel/", {}), 409, "already_ended")
+    again = post(owner, f"/api/jobs/{first['task_id']}/retry/", {})
+    assert (again.status_code, again.json()["title"]) == (201, first["title"])
+    assert again.json()["task_id"] != first["task_id"]
+    told(post(owner, f"/api/jobs/{again.json()['task_id']}/retry/", {}), 409, "not_to_be_repeated")
+
+
+@pytest.mark.parametrize("what", ["cancel", "retry"])
+def test_nobody_else_cancels_or_repeats_a_job(owner, another_user, stranger, what):
+    job = make(owner.owner)
+    unknown = post(owner, f"/api/jobs/{uuid.uuid4()}/{what}/", {})
+    told(unknown, 404, "not_found")
+    for client in (another_user, stranger):
+        answer = post(client, f"/api/jobs/{job.pk}/{what}/", {})
+        assert (answer.status_code, answer.content) == (404, unknown.content)
+    job.refresh_from_db()
+    assert job.state == "PENDING"
+
+
+@pytest.mark.parametrize("what", ["cancel", "retry"])
+def test_a_session_must_be_guarded_to_cancel_or_repeat(what):
+    client = Client(enforce_csrf_checks=True)
+    job = post(client, "/api/jobs/", START).json()
+    told(post(client, f"/api/jobs/{job['task_id']}/{what}/", {}), 403, "permission_denied")
