@@ -9,7 +9,6 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.http import FileResponse
 from django.middleware.csrf import get_token
 from django.views.decorators.cache import never_cache
@@ -31,7 +30,6 @@ from HomeApp.owner import owner_of, remember_visitor
 from HomeApp.problem import ProblemSerializer
 from HomeApp.request import AnyAnswer
 
-NO_JOB = "task_id: you have no such job."
 NO_FILE = "This job has no file."
 FILE_DELETED = "The file has been deleted."
 
@@ -125,14 +123,6 @@ def _owner(request: Request) -> str | None:
     return f"user-{request.user.pk}" if request.user.is_authenticated else owner_of(request.session)
 
 
-def _job(request: Request, task_id: str) -> Job:
-    """Return a job of whoever asks; of all others it is as if they were not there."""
-    try:
-        return Job.objects.get(owner=_owner(request), pk=task_id)
-    except (Job.DoesNotExist, ValidationError):  # ValidationError: it is no UUID
-        raise jobs.Refused("not_found", NO_JOB, "task_id") from None
-
-
 @async_to_sync
 async def _publish(job: Job) -> None:
     hub.publish([Snapshot.of(job)])
@@ -189,7 +179,7 @@ def _start(request: Request) -> Response:
 @api_view(["GET"])
 def job_detail(request: Request, task_id: str) -> Response:
     """Tell how far a job has come."""
-    return Response(_job(request, task_id).snapshot())
+    return Response(jobs.job_of(_owner(request), task_id).snapshot())
 
 
 @extend_schema(
@@ -202,7 +192,7 @@ def job_detail(request: Request, task_id: str) -> Response:
 @api_view(["POST"])
 def job_cancel(request: Request, task_id: str) -> Response:
     """Cancel a job."""
-    job = jobs.cancel(_job(request, task_id).owner, task_id)
+    job = jobs.cancel(_owner(request), task_id)
     _publish(job)
     return Response(job.snapshot())
 
@@ -217,7 +207,7 @@ def job_cancel(request: Request, task_id: str) -> Response:
 @api_view(["POST"])
 def job_retry(request: Request, task_id: str) -> Response:
     """Repeat a job."""
-    job = jobs.retry(_job(request, task_id).owner, task_id)
+    job = jobs.retry(_owner(request), task_id)
     _publish(job)
     return Response(job.snapshot(), 201)
 
@@ -242,7 +232,7 @@ class StreamedFile(FileResponse):
 @content_negotiation_class(AnyAnswer)
 def job_file(request: Request, task_id: str) -> FileResponse:
     """Send the file that a job has made."""
-    job = _job(request, task_id)
+    job = jobs.job_of(_owner(request), task_id)
     try:
         file = files.path_of(str(job.pk)).open("rb") if job.file else None
     except FileNotFoundError:

@@ -10,7 +10,6 @@ from channels.consumer import get_handler_name
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.core.exceptions import ValidationError
 
 from HomeApp import jobs
 from HomeApp.hub import Snapshot, hub
@@ -160,8 +159,9 @@ class TaskStatusConsumer(WatcherConsumer):
         task_id = self.scope["url_route"]["kwargs"]["task_id"]
         await self.accept()
         owner = await owner_by_session(session_key(self.scope))
-        snapshot = await in_thread(_watchable, owner, task_id)
-        if snapshot is None:
+        try:
+            snapshot = Snapshot.of(await in_thread(jobs.job_of, owner, task_id))
+        except jobs.Refused:
             await self.close(NOT_FOUND)
         else:
             self.join(snapshot.task_id)
@@ -190,10 +190,3 @@ def _read(text: str | None) -> dict[str, Any]:
 def _visible_to(owners: list[str]) -> dict[str, list[Snapshot]]:
     visible = Job.objects.visible_to(owners, settings.JOBS_RECENT)
     return {owner: [Snapshot.of(job) for job in mine] for owner, mine in visible.items()}
-
-
-def _watchable(owner: str | None, task_id: str) -> Snapshot | None:
-    try:
-        return Snapshot.of(Job.objects.get(owner=owner, pk=task_id))
-    except (Job.DoesNotExist, ValidationError):  # ValidationError: it is no UUID
-        return None

@@ -91,7 +91,7 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | N
     return job
 
 
-def cancel(owner: str, task_id: Any) -> Job:
+def cancel(owner: str | None, task_id: Any) -> Job:
     """Cancel a job: one that waits has ended then; one that runs is told to end, and ends within a second or so.
 
     Cancelling again what is about to end tells it again.
@@ -107,7 +107,7 @@ def cancel(owner: str, task_id: Any) -> Job:
         Refused: `not_found`, for an unknown job as for a foreign one; `already_ended`.
     """
     with transaction.atomic():
-        job = _job_of(owner, task_id, Job.objects.select_for_update())
+        job = job_of(owner, task_id, Job.objects.select_for_update())
         if job.final:
             raise Refused("already_ended", HAS_ENDED, "task_id")
         job.cancelled_at = job.cancelled_at or timezone.now()
@@ -120,7 +120,7 @@ def cancel(owner: str, task_id: Any) -> Job:
     return job
 
 
-def retry(owner: str, task_id: Any, ref: Any = None) -> Job:
+def retry(owner: str | None, task_id: Any, ref: Any = None) -> Job:
     """Repeat a job that has failed or was cancelled, as a new job with the same parameters.
 
     Args:
@@ -134,10 +134,10 @@ def retry(owner: str, task_id: Any, ref: Any = None) -> Job:
     Raises:
         Refused: `not_found`, for an unknown job as for a foreign one; `not_to_be_repeated`; or as `start` does.
     """
-    job = _job_of(owner, task_id, Job.objects)
+    job = job_of(owner, task_id)
     if job.state not in (State.FAILURE, State.REVOKED):
         raise Refused("not_to_be_repeated", NOT_TO_BE_REPEATED, "task_id")
-    return start(owner, job.kind, job.params, ref, retry_of=job)
+    return start(job.owner, job.kind, job.params, ref, retry_of=job)
 
 
 def stop(job: Job) -> None:
@@ -151,7 +151,17 @@ def stop(job: Job) -> None:
         logger.warning("The workers cannot be told to stop job %s; they will be: %r", job.id, problem)
 
 
-def _job_of(owner: str, task_id: Any, among: Any) -> Job:
+def job_of(owner: str | None, task_id: Any, among: Any = Job.objects) -> Job:
+    """Return a job of its owner.
+
+    Args:
+        owner: who asks; nobody has any.
+        task_id: the job's id, a UUID or its text, as it came from outside.
+        among: the jobs to look among.
+
+    Raises:
+        Refused: `not_found`, the same for an unknown job as for a foreign one.
+    """
     try:
         return among.get(owner=owner, pk=task_id)
     except (Job.DoesNotExist, ValidationError, TypeError, ValueError):

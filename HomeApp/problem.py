@@ -24,7 +24,6 @@ STATUS = {
     "no_file": 404,
     "file_deleted": 404,
     "already_ended": 409,
-    "not_ended": 409,
     "not_to_be_repeated": 409,
     "too_many_jobs": 429,
 }
