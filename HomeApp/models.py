@@ -171,7 +171,7 @@ class Job(models.Model):
             Whether it was written.
         """
         return self._save_unless_final(
-            "state", "current", "total", "description", "seq", "started_at", seq__lt=self.seq
+            "state", "current", "total", "description", "error", "seq", "started_at", seq__lt=self.seq
         )
 
     def _save_unless_final(self, *fields: str, **condition: Any) -> bool:
