@@ -17,4 +17,5 @@ And the way to it:
 
 Beside the path: owner.py (who asks), origin.py (which pages may ask), forms.py (what may be asked), routing.py,
 urls.py, views.py, admin.py. For programs: api.py (the JSON API), request.py (how it is read), problem.py (its errors).
+Signing up: users.py (the user), signup.py (POST /api/users/), welcome_email.py (what its job sends).
 """

@@ -3,7 +3,7 @@
 import logging
 import threading
 import uuid
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from celery import current_app
@@ -20,7 +20,7 @@ LOADING = threading.Lock()
 
 TOO_MANY = "You have {} unfinished jobs, the most there may be. Wait until one of them has ended."
 UNREACHABLE = (
-    "The job could not be handed to a worker: the message broker cannot be reached. Press START again in a moment."
+    "The job could not be handed to a worker: the message broker cannot be reached. Start it again in a moment."
 )
 
 
@@ -46,16 +46,23 @@ def kinds() -> dict[str, JobTask]:
     return {name.rpartition(".")[2]: task for name, task in current_app.tasks.items() if isinstance(task, JobTask)}
 
 
-def start(owner: str, kind: Any, params: Any, ref: Any = None) -> Job:
+def startable() -> list[str]:
+    """Return the kinds that visitors may start themselves."""
+    return sorted(kind for kind, task in kinds().items() if task.startable)
+
+
+def start(owner: str, kind: Any, params: Any, ref: Any = None, *, by_site: bool = False) -> Job:
     """Start a job: check it, write its row, send its task. The same ref twice starts one job.
 
-    Where the broker cannot be reached, the job is there all the same, as a FAILURE that says so.
+    Within a transaction, the task is sent once that is committed. Where the broker cannot be reached, the job is there
+    all the same, as a FAILURE that says so.
 
     Args:
         owner: who asks, from `HomeApp.owner`.
         kind: the task's short name.
         params: a dict of what the kind's form asks for; what is missing takes the form's initial value.
         ref: the asker's own id of this start, a UUID or its text; a new one unless given.
+        by_site: whether the site itself asks, on the owner's behalf: it may start what its visitors may not.
 
     Returns:
         The job, new or already there.
@@ -65,10 +72,8 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None) -> Job:
     """
     ref = _ref(ref)
     task = kinds().get(kind) if isinstance(kind, str) else None
-    if task is None:
-        raise Refused(
-            "unknown_kind", f"kind: there is no such kind of job. Known: {', '.join(sorted(kinds()))}.", "kind"
-        )
+    if task is None or not (task.startable or by_site):
+        raise Refused("unknown_kind", f"kind: there is no such kind of job. Known: {', '.join(startable())}.", "kind")
     params = _params(task, params)
     with transaction.atomic():
         _one_start_at_a_time(owner)
@@ -80,7 +85,7 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None) -> Job:
             raise Refused("too_many_jobs", TOO_MANY.format(settings.JOBS_UNFINISHED_PER_OWNER))
         title = task.title.format(**params) or kind
         job = Job.objects.create(owner=owner, ref=ref, kind=kind, params=params, title=title)
-    _send(job, task)
+    transaction.on_commit(partial(_send, job, task))
     return job
 
 

@@ -6,11 +6,11 @@ import pytest
 from celery import current_app
 from channels.layers import channel_layers
 from channels.testing import WebsocketCommunicator
-from django.contrib.auth.models import User
 from django.test import Client
 
 from CeleryProgressbar.asgi import websocket
 from HomeApp.hub import hub
+from HomeApp.models import User
 from HomeApp.owner import VISITOR
 from HomeApp.relay import Relay
 from HomeApp.tests.services import amqp_url, chromium, postgres_url, redis_url
