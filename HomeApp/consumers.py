@@ -6,16 +6,14 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from channels.consumer import get_handler_name
-from channels.exceptions import StopConsumer
-from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from HomeApp import jobs
 from HomeApp.hub import Snapshot, hub
 from HomeApp.models import Job
-from HomeApp.owner import new_visitor, owners_of, session_key
+from HomeApp.owner import NotSignedIn, new_visitor
 from HomeApp.threads import LookUp, in_thread
+from HomeApp.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -34,86 +32,30 @@ ASK: dict[str, Callable[[str, dict[str, Any]], Job]] = {
     "retry": lambda owner, frame: jobs.retry(owner, frame.get("task_id"), frame["ref"]),
 }
 
-#: Who a session is, and what an owner may see: both for many sockets in one go.
-owner_by_session = LookUp(owners_of, None)
+#: What an owner may see, for many sockets in one go.
 jobs_by_owner: LookUp[str, list[Snapshot]] = LookUp(lambda owners: _visible_to(owners), [])
 
 
-class WatcherConsumer(AsyncWebsocketConsumer):
-    """One open socket, watching one room of the hub.
-
-    What is shown while an earlier frame is still being written waits in `unsent`, the newest of each job and state
-    only: a slow reader costs no more than that.
-    """
-
-    room: str | None = None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Handle this socket's messages in turn.
-
-        Unlike `AsyncConsumer`, it opens no channel of its own, as the hub has one for the whole process, and does
-        not wait for asgiref's one thread before each message, as no handler here uses that thread's connection.
-        """
-        self.scope, self.base_send = scope, send
-        self.unsent: dict[tuple[str, str], Snapshot] = {}
-        self.writing = False
-        try:
-            while True:
-                message = await receive()
-                await getattr(self, get_handler_name(message))(message)
-        except StopConsumer:
-            pass
-        finally:
-            self.unsent.clear()
-            if self.room:
-                hub.leave(self.room, self)
-
-    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
-        """End this consumer; what it holds is let go above, whichever way it ends."""
-        raise StopConsumer()
-
-    def join(self, room: str) -> None:
-        """Watch a room of the hub, which this socket's owner may see."""
-        self.room = room
-        hub.join(room, self)
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Take a snapshot to be sent; never waits."""
-        key = snapshot.task_id, snapshot.state
-        self.unsent.pop(key, None)  # to the end of the line: frames go out in the order of `seq`
-        self.unsent[key] = snapshot
-        if not self.writing:
-            self.writing = True
-            hub.write_soon(self)
-
-    async def write(self) -> None:
-        """Send what is unsent."""
-        try:
-            while self.unsent:
-                snapshot = self.unsent.pop(next(iter(self.unsent)))
-                await self.base_send({"type": "websocket.send", "text": snapshot.text})
-                await self.shown(snapshot)
-        finally:
-            self.writing = False
-
-    async def shown(self, snapshot: Snapshot) -> None:
-        """Called when a snapshot has been sent."""
-
-
-class JobsConsumer(WatcherConsumer):
+class JobsConsumer(Watcher):
     """`ws/jobs/`: all jobs of one owner, and the way to start one."""
 
     async def connect(self) -> None:
         """Let the owner in: the present state of all that may be seen, then every change."""
-        self.owner = await owner_by_session(session_key(self.scope)) or new_visitor()
-        await self.accept()
+        try:
+            self.owner = await self.enter() or new_visitor()
+        except NotSignedIn:
+            return
         if len(hub.rooms.get(self.owner, ())) >= settings.SOCKETS_PER_OWNER:
             await self.refuse(jobs.Refused("too_many_sockets", TOO_MANY_PAGES.format(settings.SOCKETS_PER_OWNER)))
             await self.close(TOO_MANY_SOCKETS)
         else:
             self.join(self.owner)
-            for snapshot in await jobs_by_owner(self.owner):
-                self.show(hub.latest(snapshot))
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Show the present state of all that may be seen."""
+        for snapshot in await jobs_by_owner(self.owner):
+            self.show(hub.latest(snapshot))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Take a client frame. A bad one is answered with an error frame, and nothing else happens."""
@@ -151,21 +93,27 @@ class JobsConsumer(WatcherConsumer):
         await self.send(json.dumps(error))
 
 
-class TaskStatusConsumer(WatcherConsumer):
+class TaskStatusConsumer(Watcher):
     """`ws/task_status/<task_id>/`: one job, for its owner; closed by the server after the final state."""
 
     async def connect(self) -> None:
         """Let the job's owner in; to all others it is as if there were no such job."""
         task_id = self.scope["url_route"]["kwargs"]["task_id"]
-        await self.accept()
-        owner = await owner_by_session(session_key(self.scope))
         try:
-            snapshot = Snapshot.of(await in_thread(jobs.job_of, owner, task_id))
+            self.owner = await self.enter()
+            job = await in_thread(jobs.job_of, self.owner, task_id)
+        except NotSignedIn:
+            return
         except jobs.Refused:
             await self.close(NOT_FOUND)
         else:
-            self.join(snapshot.task_id)
-            self.show(hub.latest(snapshot))
+            self.join(str(job.pk))
+            self.show(hub.latest(Snapshot.of(job)))
+
+    async def refresh(self) -> None:
+        """Show the present state of the job."""
+        job = await in_thread(jobs.job_of, self.owner, self.room)
+        self.show(hub.latest(Snapshot.of(job)))
 
     async def shown(self, snapshot: Snapshot) -> None:
         """Close after the final state."""

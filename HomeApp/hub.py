@@ -8,6 +8,7 @@ it has lately seen, so that no watcher is ever told less than another has been t
 import asyncio
 import json
 import logging
+import time
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +26,8 @@ REJOIN_SECONDS = 3
 RETRY_SECONDS = 1
 #: How many jobs' newest snapshots a hub remembers.
 REMEMBERED_JOBS = 10_000
+#: Seconds between two looks for sockets that do not read, and the seconds that they are given.
+LOOK_EVERY, PATIENCE = 10, 30
 
 
 to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -50,11 +53,24 @@ class Snapshot(NamedTuple):
 class Watcher(Protocol):
     """One open socket."""
 
+    session: str
+    writing: float | None  #: since when it writes, by `time.monotonic`
+    is_cut: bool
+
     def show(self, snapshot: Snapshot) -> None:
         """Take a snapshot to be sent, and ask the hub to `write_soon`; never waits."""
 
     async def write(self) -> None:
         """Send what has been taken; waits for a reader that is slow."""
+
+    async def refresh(self) -> None:
+        """Show the present state once more, as news may have been missed."""
+
+    async def sign_out(self) -> None:
+        """Close, as the session has ended."""
+
+    def cut(self) -> None:
+        """End without a word."""
 
 
 class Hub:
@@ -67,6 +83,8 @@ class Hub:
         self.ready: deque[Watcher] = deque()
         self.waking = False
         self.outgoing: dict[tuple[str, str], Snapshot] = {}
+        self.ended_sessions: set[str] = set()
+        self.missed = False
         self.news = asyncio.Event()
 
     async def open(self) -> None:
@@ -77,6 +95,7 @@ class Hub:
         self._start(self._stay_in_group())
         self._start(self._listen())
         self._start(self._tell_others())
+        self._start(self._cut_slow())
 
     async def close(self) -> None:
         """Leave the other hubs."""
@@ -120,6 +139,24 @@ class Hub:
         self._keep_for_others(snapshots)
         self.news.set()
 
+    def end_session(self, session: str) -> None:
+        """Close a session's sockets, in all processes.
+
+        Args:
+            session: the digest of its key.
+        """
+        self._end_session(session)
+        self.ended_sessions.add(session)
+        self.news.set()
+
+    def _end_session(self, session: str) -> None:
+        for watcher in self._watchers():
+            if watcher.session == session:
+                self._start(watcher.sign_out())
+
+    def _watchers(self) -> list[Watcher]:
+        return [watcher for room in self.rooms.values() for watcher in room]
+
     def _show(self, snapshots: Iterable[Snapshot]) -> None:
         for snapshot in snapshots:
             if self._remember(snapshot):
@@ -152,8 +189,12 @@ class Hub:
         self.waking = False
         asyncio.get_running_loop().call_soon(self._wake)
         while self.ready:
+            watcher = self.ready.popleft()
             try:
-                await self.ready.popleft().write()
+                await watcher.write()
+            except asyncio.CancelledError:
+                if not watcher.is_cut:
+                    raise
             except OSError as problem:
                 logger.debug("A socket has gone while it was written to: %r", problem)
             except Exception:
@@ -176,23 +217,52 @@ class Hub:
             await self.news.wait()
             self.news.clear()
             snapshots, self.outgoing = self.outgoing, {}
-            message = {"type": GROUP, "from": self.channel, "snapshots": [list(one) for one in snapshots.values()]}
+            ended, self.ended_sessions = self.ended_sessions, set()
+            message = {
+                "type": GROUP,
+                "from": self.channel,
+                "snapshots": [list(one) for one in snapshots.values()],
+                "ended_sessions": list(ended),
+            }
             try:
                 await self.layer.group_send(GROUP, message)
             except Exception as problem:
                 logger.warning("The other web processes cannot be told over the channel layer: %r", problem)
+                self.ended_sessions |= ended
                 later, self.outgoing = self.outgoing, snapshots
                 self._keep_for_others(later.values())
                 await asyncio.sleep(RETRY_SECONDS)
                 self.news.set()
 
     async def _stay_in_group(self) -> None:
+        """Enter the group again and again; once back after an outage, make good what was missed."""
         while True:
             try:
                 await self.layer.group_add(GROUP, self.channel)
             except Exception as problem:
                 logger.warning("The channel layer cannot be reached: %r", problem)
+                self.missed = True
+            else:
+                if self.missed:
+                    self.missed = False
+                    self._start(self._refresh())
             await asyncio.sleep(REJOIN_SECONDS)
+
+    async def _refresh(self) -> None:
+        """Let all watchers read the present state. What is published from now on comes by itself."""
+        outcomes = await asyncio.gather(*(watcher.refresh() for watcher in self._watchers()), return_exceptions=True)
+        if problem := next(filter(None, outcomes), None):
+            logger.warning("Sockets could not be brought up to date: %r", problem)
+            self.missed = True
+
+    async def _cut_slow(self) -> None:
+        """Cut the sockets that do not read: the kernel's buffers are full, and so is the server's."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            long_ago = time.monotonic() - PATIENCE
+            for watcher in self._watchers():
+                if watcher.writing is not None and watcher.writing < long_ago:
+                    watcher.cut()
 
     async def _listen(self) -> None:
         while True:
@@ -200,10 +270,13 @@ class Hub:
                 message = await self.layer.receive(self.channel)
             except Exception as problem:
                 logger.warning("Nothing can be heard from the channel layer: %r", problem)
+                self.missed = True
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if message["from"] != self.channel:
                 self._show(Snapshot(*fields) for fields in message["snapshots"])
+                for session in message["ended_sessions"]:
+                    self._end_session(session)
 
 
 #: This web process's hub.

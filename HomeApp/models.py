@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import connection, models, transaction
@@ -10,6 +11,7 @@ from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 
+from HomeApp.signals import job_finished
 from HomeApp.users import User
 
 __all__ = ["FINAL", "SEQ_PER_ATTEMPT", "Job", "State", "User"]
@@ -197,12 +199,12 @@ class Job(models.Model):
             self.file = str(result.get("file", ""))[:200] if isinstance(result, dict) else ""
 
     def save_end(self) -> bool:
-        """Write this copy's end, unless the job has ended already: finished is final.
+        """Write this copy's end, unless the job has ended already: finished is final. Then tell `job_finished`.
 
         Returns:
             Whether it was written.
         """
-        return self._save_unless_final(
+        written = self._save_unless_final(
             "state",
             "result",
             "error",
@@ -215,6 +217,9 @@ class Job(models.Model):
             "current",
             "total",
         )
+        if written:
+            transaction.on_commit(partial(job_finished.send_robust, sender=Job, job=self))
+        return written
 
     def save_progress(self) -> bool:
         """Write how far this copy has come, unless the job has ended or the row knows better.

@@ -1,5 +1,7 @@
-"""Who asks: the owner of jobs, always read from the session, never from a URL or a frame."""
+"""Who asks: the owner of jobs, always read from the session or a JWT, never from a URL or a frame."""
 
+import hashlib
+import time
 import uuid
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -11,8 +13,15 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.utils import timezone
+from rest_framework.exceptions import APIException
+from rest_framework_simplejwt.authentication import JWTAuthentication
+from rest_framework_simplejwt.exceptions import TokenError
 
 VISITOR = "visitor"
+
+
+class NotSignedIn(Exception):
+    """A token that is worth nothing, or not any more."""
 
 
 class ReadSession(SessionStore):
@@ -39,6 +48,39 @@ def session_key(scope: dict[str, Any]) -> str:
         scope: an ASGI scope that has come through Channels' `CookieMiddleware`.
     """
     return scope["cookies"].get(settings.SESSION_COOKIE_NAME, "")
+
+
+def session_digest(key: str) -> str:
+    """Return what stands for a session in messages between processes; empty for no session."""
+    return hashlib.sha256(key.encode(errors="replace")).hexdigest() if key else ""
+
+
+def bearer_token(scope: dict[str, Any]) -> str | None:
+    """Return the JWT that a socket brings as its subprotocols, `bearer` and the token; None where it brings none.
+
+    Args:
+        scope: an ASGI scope.
+    """
+    protocols = scope.get("subprotocols") or []
+    return protocols[1] if len(protocols) == 2 and protocols[0] == "bearer" else None
+
+
+def owner_of_token(token: str) -> tuple[str, float]:
+    """Return whose an access token is, and for how many seconds yet.
+
+    Args:
+        token: as a client has sent it.
+
+    Raises:
+        NotSignedIn: it is no access token, or has expired, or its user is no more, or has a new password.
+    """
+    authentication = JWTAuthentication()
+    try:
+        valid = authentication.get_validated_token(token.encode())
+        user = authentication.get_user(valid)
+    except (APIException, TokenError, ValueError) as flaw:
+        raise NotSignedIn(str(flaw)) from None
+    return f"user-{user.pk}", max(valid["exp"] - time.time(), 0)
 
 
 def owners_of(session_keys: Iterable[str]) -> dict[str, str | None]:

@@ -52,14 +52,21 @@ class Socket(WebsocketCommunicator):
     Args:
         path: the socket's URL.
         client: whose session it has; nobody's unless given.
+        token: a JWT that it brings.
     """
 
-    def __init__(self, path: str = "/ws/jobs/", client: Client | None = None, origin: str | None = None):
+    def __init__(
+        self,
+        path: str = "/ws/jobs/",
+        client: Client | None = None,
+        origin: str | None = None,
+        token: str | None = None,
+    ):
         cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items()) if client else ""
         headers = [(b"cookie", cookies.encode())] if cookies else []
         if origin:
             headers.append((b"origin", origin.encode()))
-        super().__init__(websocket, path, headers=headers)
+        super().__init__(websocket, path, headers=headers, subprotocols=["bearer", token] if token else None)
 
     async def frame(self) -> dict:
         """Return the next frame."""

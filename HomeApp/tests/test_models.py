@@ -5,6 +5,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from HomeApp.models import FINAL, SEQ_PER_ATTEMPT, Job, State
+from HomeApp.signals import job_finished
 
 pytestmark = pytest.mark.django_db
 
@@ -148,3 +149,23 @@ def test_an_owner_sees_all_unfinished_and_the_recent_finished_jobs_oldest_first(
 def test_what_many_owners_see_is_one_query(django_assert_num_queries):
     with django_assert_num_queries(1):
         Job.objects.visible_to([f"visitor-{number}" for number in range(200)], recent=10)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_other_apps_hear_of_each_end_once_after_it_is_written():
+    heard = []
+
+    def hear(sender, job, **kwargs):
+        heard.append((sender, Job.objects.get(pk=job.pk).state))
+        raise ValueError("a receiver's fault is its own")
+
+    job_finished.connect(hear)
+    try:
+        job = make()
+        late = Job.objects.get(pk=job.pk)
+        for copy, state in ((job, State.SUCCESS), (late, State.FAILURE)):
+            copy.end(state)
+            copy.save_end()
+    finally:
+        job_finished.disconnect(hear)
+    assert heard == [(Job, "SUCCESS")]
