@@ -8,6 +8,7 @@ A report's way, file by file:
     reply.py       what a reply says
     models.py      the row, and the only ways in which it may move
     hub.py         snapshots -> the sockets of each web process
+    watcher.py     one open socket: who it is, and what it is shown
     consumers.py   the sockets: who may watch what
     static/HomeApp/socket.js, bar.js    the browser: a snapshot becomes a bar
 
@@ -16,7 +17,8 @@ And the way to it:
     home.html, home.js -> consumers.py -> jobs.py (check, row, task) -> broker -> tasks.py
         -> primes.py, search/ (the work)
 
-Beside the path: sweep.py (jobs of which no reply will tell), lifespan.py (starts hub and relay), owner.py (who asks),
+Beside the path: sweep.py (jobs of which no reply will tell), lifespan.py (starts hub and relay),
+worker_request.py (how a worker ends a cancelled job), signals.py (what other apps may hear), owner.py (who asks),
 origin.py (which pages may ask), forms.py (what may be asked), threads.py (calls that wait, off the event loop),
 files.py (what jobs make), exports.py and workbook.py (the Excel export), routing.py, urls.py, views.py, admin.py.
 

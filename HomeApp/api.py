@@ -76,6 +76,12 @@ class StartSerializer(serializers.Serializer):
         return fields
 
 
+class RetrySerializer(serializers.Serializer):
+    """A retry, as the schema tells it; the body may be left out."""
+
+    ref = serializers.UUIDField(required=False, allow_null=True, help_text="Your own id of this start: one starts one.")
+
+
 class SnapshotSerializer(serializers.Serializer):
     """A job's snapshot, as the schema tells it; it is made by `Job.snapshot`."""
 
@@ -199,17 +205,22 @@ def job_cancel(request: Request, task_id: str) -> Response:
 
 @extend_schema(
     operation_id="jobs_retry",
-    description="Repeat a job that has failed or was cancelled, as a new job.",
-    request=None,
-    responses={201: SnapshotSerializer, **problems(400, 401, 403, 404, 406, 409, 429)},
+    description="Repeat a job that has failed or was cancelled, as a new job. The same ref again repeats it once.",
+    request=RetrySerializer,
+    responses={
+        **dict.fromkeys((200, 201), SnapshotSerializer),
+        **problems(400, 401, 403, 404, 406, 409, 413, 415, 429),
+    },
 )
 @never_cache
 @api_view(["POST"])
 def job_retry(request: Request, task_id: str) -> Response:
     """Repeat a job."""
-    job = jobs.retry(_owner(request), task_id)
-    _publish(job)
-    return Response(job.snapshot(), 201)
+    asked = request.data if isinstance(request.data, dict) else {}
+    job = jobs.retry(_owner(request), task_id, asked.get("ref"))
+    if not job.repeated:
+        _publish(job)
+    return Response(job.snapshot(), 200 if job.repeated else 201)
 
 
 class StreamedFile(FileResponse):

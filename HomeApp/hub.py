@@ -6,6 +6,7 @@ it has lately seen, so that no watcher is ever told less than another has been t
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 GROUP = "hubs"
 #: Seconds between two entries into the group: it mends what a restart of the layer's server has lost.
 REJOIN_SECONDS = 3
+#: Seconds until the next entry when one has failed: the first after a restart does, on a connection from before it.
+REJOIN_AFTER = 0.1
 #: Seconds until the next try when the channel layer is away.
 RETRY_SECONDS = 1
 #: How many jobs' newest snapshots a hub remembers.
@@ -86,12 +89,13 @@ class Hub:
         self.ended_sessions: set[str] = set()
         self.missed = False
         self.news = asyncio.Event()
+        self.lost_line = asyncio.Event()
 
     async def open(self) -> None:
         """Join the other processes' hubs."""
         self.layer = get_channel_layer()
         self.channel = await self.layer.new_channel(GROUP)
-        self.news = asyncio.Event()
+        self.news, self.lost_line = asyncio.Event(), asyncio.Event()
         self._start(self._stay_in_group())
         self._start(self._listen())
         self._start(self._tell_others())
@@ -237,16 +241,19 @@ class Hub:
     async def _stay_in_group(self) -> None:
         """Enter the group again and again; once back after an outage, make good what was missed."""
         while True:
+            pause: float = REJOIN_SECONDS
             try:
                 await self.layer.group_add(GROUP, self.channel)
             except Exception as problem:
                 logger.warning("The channel layer cannot be reached: %r", problem)
-                self.missed = True
+                self.missed, pause = True, REJOIN_AFTER
             else:
                 if self.missed:
                     self.missed = False
                     self._start(self._refresh())
-            await asyncio.sleep(REJOIN_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.lost_line.wait(), pause)
+            self.lost_line.clear()
 
     async def _refresh(self) -> None:
         """Let all watchers read the present state. What is published from now on comes by itself."""
@@ -271,6 +278,7 @@ class Hub:
             except Exception as problem:
                 logger.warning("Nothing can be heard from the channel layer: %r", problem)
                 self.missed = True
+                self.lost_line.set()
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if message["from"] != self.channel:

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
+from amqp.exceptions import AMQPError
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django import forms
 from django.db import InterfaceError, OperationalError, connections
+from kombu.exceptions import OperationalError as KombuOperationalError
 
 from HomeApp.models import SEQ_PER_ATTEMPT, Job, State
 from HomeApp.reply_queue import REPLY_QUEUE
@@ -24,6 +26,8 @@ LOOKS_PER_REPORT = 4
 #: Seconds after which the broker drops a report, if it follows the one before so soon that the next will too:
 #: should reports come faster than they are taken up, the newest are shown and the others are not waited for.
 OLD_NEWS = 0.2
+#: Seconds without reports after one that the broker has not taken: each try may take that long itself.
+UNHEARD = 3.0
 #: Items that may pass without a look at the clock: when quick ones are followed by slow ones, the wait is short.
 MOST_UNLOOKED = 100
 #: A job whose worker dies in it every time is not begun again for ever.
@@ -52,6 +56,7 @@ class JobTask(Task):
     """
 
     abstract = True
+    Request = "HomeApp.worker_request:JobRequest"
 
     #: Checks a job's `params`; the task is called with what the form has cleaned.
     form: type[forms.Form] = forms.Form
@@ -130,7 +135,12 @@ class JobTask(Task):
         """
         self.request.seq += 1
         meta = {**(meta or {}), "seq": self.request.seq, "attempt": self.request.attempt}
-        super().update_state(task_id, state, meta, **kwargs)
+        try:
+            super().update_state(task_id, state, meta, **kwargs)
+        except (AMQPError, KombuOperationalError, OSError) as problem:
+            # The work goes on: a later report says all that this one would have said, and the end is tried again.
+            logger.warning("Job %s cannot report: %r", self.request.id, problem)
+            self.request.reported = time.monotonic() + UNHEARD
 
     def track(self, items: Iterable[Item], total: float | None = None, description: str = "") -> Iterator[Item]:
         """Yield the items, reporting how many are done, at most `REPORTS_PER_SECOND` times a second.
@@ -170,5 +180,5 @@ class JobTask(Task):
             self.request.reported = now
             expiration = OLD_NEWS if since < OLD_NEWS else None
             self.update_state(state=State.PROGRESS, meta=self.request.latest, expiration=expiration)
-            if expiration is None:
+            if expiration is None and self.request.reported == now:
                 self.request.latest = None

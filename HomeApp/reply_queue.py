@@ -3,9 +3,11 @@
 from typing import Any
 
 from celery.backends.rpc import RPCBackend
-from celery.states import READY_STATES
+from celery.states import READY_STATES, RETRY
 from kombu import Exchange, Queue
 
+#: Seconds until a broker that says nothing counts as away: a line that was cut silently looks open for ever.
+CONFIRMED_AFTER = 2
 #: One queue per deployment, durable, so any web process can take the replies up and a web restart loses none.
 #: A single active consumer at a time (RabbitMQ: "single active consumer") keeps each job's reports in order;
 #: when that web process goes, the broker moves on to the next at once.
@@ -38,7 +40,7 @@ class ReplyBackend(RPCBackend):
         expiration: float | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Reply. An end is written to the broker's disk; what is only news on the way is not.
+        """Reply. An end is written to the broker's disk, and tried again; what is only news on the way is not.
 
         Args:
             task_id: whose reply it is.
@@ -51,7 +53,11 @@ class ReplyBackend(RPCBackend):
 
         Returns:
             The result.
+
+        Raises:
+            OSError, amqp.AMQPError, kombu.exceptions.OperationalError: the broker cannot be reached.
         """
+        final = state in READY_STATES
         queue, correlation_id = self.destination_for(task_id, request)
         reply = self._to_result(task_id, state, result, traceback, request)
         reply["attempt"] = getattr(request, "attempt", None)
@@ -62,9 +68,10 @@ class ReplyBackend(RPCBackend):
                 routing_key=queue,
                 correlation_id=correlation_id,
                 serializer=self.serializer,
-                delivery_mode=2 if state in READY_STATES else 1,
+                delivery_mode=2 if final else 1,
                 expiration=expiration,
-                retry=True,
+                confirm_timeout=CONFIRMED_AFTER,
+                retry=final or state == RETRY,
                 retry_policy=self.retry_policy,
             )
         return result

@@ -6,9 +6,9 @@ from django.contrib.auth.views import LoginView
 from django.core.paginator import Paginator
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_http_methods, require_safe
 
 from HomeApp import jobs
@@ -27,6 +27,7 @@ SEARCHES_PER_PAGE = 20
 
 @require_safe
 @never_cache
+@ensure_csrf_cookie
 def home(request: HttpRequest) -> HttpResponse:
     """START, and the bars."""
     remember_visitor(request.session)
@@ -36,6 +37,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
+@ensure_csrf_cookie
 def search(request: HttpRequest) -> HttpResponse:
     """The search form and its owner's searches. The page posts over its socket; without scripts, it posts here."""
     owner = remember_visitor(request.session)
@@ -55,6 +57,7 @@ def search(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
+@ensure_csrf_cookie
 def exports(request: HttpRequest) -> HttpResponse:
     """The Excel export, and its bars."""
     owner = remember_visitor(request.session)
@@ -75,12 +78,12 @@ def my_jobs(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
+@ensure_csrf_cookie
 def signup(request: HttpRequest) -> HttpResponse:
     """The sign-up form, which signup.js posts to the API."""
     if request.user.is_authenticated:
         return redirect("home")
     remember_visitor(request.session)
-    get_token(request)  # its cookie is what the form's post brings
     return render(request, "HomeApp/signup.html", {"password_rules": password_validators_help_texts()})
 
 

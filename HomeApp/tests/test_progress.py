@@ -17,7 +17,7 @@ from HomeApp.jobs import kinds
 from HomeApp.models import SEQ_PER_ATTEMPT, Job, State
 from HomeApp.progress import MOST_ATTEMPTS, OLD_NEWS, REPORTS_PER_SECOND, JobError, JobTask, TryAgain
 from HomeApp.reply import Reply
-from HomeApp.reply_queue import REPLY_QUEUE
+from HomeApp.reply_queue import REPLY_QUEUE, ReplyBackend
 
 pytestmark = pytest.mark.django_db
 
@@ -279,3 +279,28 @@ def test_a_reply_names_its_attempt(monkeypatch, resent):
     reply = Reply.of(published[-1])
     assert (reply.state, reply.attempt, reply.error) == ("RETRY", 3, "The server is busy.")
     assert published[0]["result"]["seq"] < reply.seq < 4 * SEQ_PER_ATTEMPT - 1
+
+
+def test_a_job_works_on_while_the_broker_is_away_and_tells_where_it_is_afterwards(run, replies, clock, monkeypatch):
+    store = ReplyBackend.store_result
+    away, tried = [False], []
+
+    def flaky(backend, task_id, result, state, *args, **kwargs):
+        if away[0]:
+            tried.append(state)
+            raise ConnectionRefusedError
+        return store(backend, task_id, result, state, *args, **kwargs)
+
+    monkeypatch.setattr(ReplyBackend, "store_result", flaky)
+
+    def loop(task):
+        for number in task.track(range(1000)):
+            clock[0] += 0.1
+            away[0] = 100 <= number < 500
+        return "done"
+
+    run(loop)
+    assert len(tried) <= 400 * 0.1 / progress.UNHEARD + 1, "each try may wait for the broker"
+    assert percentages(replies)[-1] == 1000
+    assert 500 < percentages(replies)[105] < 540
+    assert replies[-1] == ("SUCCESS", "done")

@@ -1,5 +1,6 @@
 // Signing up: the form goes to the API, and the job that it starts is followed to its end.
 import $ from "./jquery.js";
+import { ask } from "./api.js";
 import { draw } from "./bar.js";
 import { follow } from "./task_status.js";
 
@@ -40,20 +41,6 @@ function show(problem) {
   form.find("[aria-invalid]").first().trigger("focus");
 }
 
-function csrfToken() {
-  return document.cookie.match(/(?:^|; )csrftoken=([^;]*)/)?.[1] ?? "";
-}
-
-async function post() {
-  const answer = await fetch(form.attr("action"), {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
-    body: JSON.stringify(Object.fromEntries(new FormData(form[0]))),
-  });
-  const said = await answer.json().catch(() => ({}));
-  return { ok: answer.ok && Boolean(said.task_id), said };
-}
-
 function watch(taskId) {
   let state = null;
   follow(taskId, {
@@ -75,8 +62,9 @@ form.on("submit", async (event) => {
   event.preventDefault();
   clear();
   busy(true);
-  const { ok, said } = await post().catch(() => ({ ok: false, said: { detail: UNREACHABLE } }));
-  if (ok) {
+  const body = Object.fromEntries(new FormData(form[0]));
+  const { ok, said } = await ask(form.attr("action"), { method: "POST", body }).catch(() => ({ said: { detail: UNREACHABLE } }));
+  if (ok && said.task_id) {
     watch(said.task_id);
   } else {
     show(said);

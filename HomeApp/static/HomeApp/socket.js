@@ -1,14 +1,16 @@
 // The socket to ws/jobs/: snapshots come in, the newest of each job only; what is asked goes out, and none of it is
 // lost or doubled.
 import $ from "./jquery.js";
+import { Polling } from "./polling.js";
 
 const FIRST_WAIT = 500; // milliseconds
 const LONGEST_WAIT = 15000;
 const PING_EVERY = 20000;
 const PATIENCE = 10000; // for the answer to a ping: a line that has been cut silently looks open for ever
+const BLOCKED = 3; // tries of a page that never had a socket, after which it asks over HTTP instead
 const FINAL = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
 
-const LINK = { live: "live", reconnecting: "reconnecting…" };
+const LINK = { live: "live", reconnecting: "reconnecting…", asking: "WebSockets are blocked here: asking every 2 s" };
 
 export class JobSocket {
   // onJob(snapshot), onError(frame)
@@ -17,6 +19,8 @@ export class JobSocket {
     this.newest = new Map(); // task_id -> its newest snapshot
     this.unanswered = new Map(); // ref, or task_id of a cancel -> the frame, until the server has answered it
     this.wait = FIRST_WAIT;
+    this.tries = 0;
+    this.polling = null;
     this.open();
     window.addEventListener("online", () => this.wake());
     document.addEventListener("visibilitychange", () => document.hidden || this.wake());
@@ -35,9 +39,9 @@ export class JobSocket {
   }
 
   ask(frame) {
-    const text = JSON.stringify(frame);
-    this.unanswered.set(frame.ref ?? frame.task_id, text);
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(text);
+    this.unanswered.set(frame.ref ?? frame.task_id, frame);
+    if (this.polling) this.polling.send(frame);
+    else if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(frame));
     return frame.ref;
   }
 
@@ -46,9 +50,12 @@ export class JobSocket {
     this.socket = new WebSocket(`${scheme}//${location.host}/ws/jobs/`);
     this.socket.onopen = () => {
       this.wait = FIRST_WAIT;
+      this.tries = -Infinity; // it can be opened here
+      this.polling?.stop();
+      this.polling = null;
       this.onLink("live");
       // The server takes the same ref only once, so what may have been lost is simply said again.
-      for (const frame of this.unanswered.values()) this.socket.send(frame);
+      for (const frame of this.unanswered.values()) this.socket.send(JSON.stringify(frame));
       this.within(PING_EVERY, () => this.ping());
     };
     this.socket.onmessage = (event) => this.take(JSON.parse(event.data));
@@ -60,9 +67,18 @@ export class JobSocket {
     const { socket } = this;
     socket.onopen = socket.onmessage = socket.onclose = null; // closing waits for the other side, which may be gone
     socket.close();
-    this.onLink("reconnecting");
+    this.tries += 1;
+    if (this.tries >= BLOCKED) this.poll();
+    else this.onLink("reconnecting");
     this.within(this.wait * (0.5 + Math.random()), () => this.open());
     this.wait = Math.min(this.wait * 2, LONGEST_WAIT);
+  }
+
+  // Until a socket opens after all: it is tried on.
+  poll() {
+    if (this.polling) return;
+    this.polling = new Polling({ take: (frame) => this.take(frame), onLink: (how) => this.onLink(how) });
+    for (const frame of this.unanswered.values()) this.polling.send(frame);
   }
 
   ping() {
@@ -87,7 +103,7 @@ export class JobSocket {
   }
 
   take(frame) {
-    this.within(PING_EVERY, () => this.ping());
+    if (!this.polling) this.within(PING_EVERY, () => this.ping());
     if (frame.type === "pong") return;
     this.unanswered.delete(frame.ref ?? frame.task_id);
     if (frame.type === "error") return this.onError(frame);
