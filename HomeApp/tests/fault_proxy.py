@@ -117,6 +117,8 @@ class FaultProxy:
         try:
             with contextlib.suppress(OSError):  # one side is gone: then the other one goes too
                 await self._carry(reader, writer, self.carried[task])
+        except asyncio.CancelledError:
+            pass  # `_reset_all`; asyncio's streams before 3.12 would report it as an error
         finally:
             for one in self.carried.pop(task):
                 _abort(one)

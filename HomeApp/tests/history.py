@@ -45,6 +45,12 @@ class Heard:
                 drawn.append(one.frame)
         return drawn
 
+    def task_of(self, ref: str) -> str | None:
+        """Return the job that a start was answered with; None while it was not."""
+        return next(
+            (one.frame["task_id"] for one in self.told if one.frame.get("ref") == ref and "task_id" in one.frame), None
+        )
+
     def ended(self, task_id: str) -> bool:
         """Tell whether the end of a job was told."""
         return any(one.frame["state"] in FINAL for one in self.frames(task_id))
@@ -67,7 +73,7 @@ def check(history: list[Heard], rows: list[Row]) -> list[str]:
     return [
         *_not_ours(history, rows),
         *_two_jobs(history, rows),
-        *_lost_ends(history, rows),
+        *lost_ends(history, rows),
         *_second_ends(history),
         *_steps_back(history),
         *_untrue_rows(history, rows),
@@ -126,8 +132,12 @@ def _two_jobs(history: list[Heard], rows: list[Row]) -> Iterator[str]:
             yield f"Two jobs for one ref {ref}: {', '.join(sorted(ids))}."
 
 
-def _lost_ends(history: list[Heard], rows: list[Row]) -> Iterator[str]:
+def lost_ends(history: list[Heard], rows: list[Row]) -> list[str]:
     """Every accepted start ends in a final state, in its row and before every watcher; a refused one leaves nothing."""
+    return [*_lost_starts(history, rows), *_lost_ends(history, rows)]
+
+
+def _lost_starts(history: list[Heard], rows: list[Row]) -> Iterator[str]:
     by_ref = {row["ref"]: row for row in rows}
     for heard in history:
         for ref in heard.asked:
@@ -135,6 +145,9 @@ def _lost_ends(history: list[Heard], rows: list[Row]) -> Iterator[str]:
                 yield f"A refused start ({heard.refused[ref]}) has left job {by_ref[ref]['id']} behind."
             elif ref not in heard.refused and ref not in by_ref:
                 yield f"Lost start: {heard.watcher} was never answered, or told of a job without a row; ref {ref}."
+
+
+def _lost_ends(history: list[Heard], rows: list[Row]) -> Iterator[str]:
     refs = _refs_of(history)
     for row in rows:
         if row["state"] not in FINAL:
