@@ -14,8 +14,9 @@ from HomeApp.hub import hub
 from HomeApp.owner import VISITOR
 from HomeApp.relay import Relay
 from HomeApp.tests.services import amqp_url, chromium, postgres_url, redis_url
+from HomeApp.tests.stage import stage
 
-__all__ = ["amqp_url", "chromium", "postgres_url", "redis_url"]  # fixtures
+__all__ = ["amqp_url", "chromium", "postgres_url", "redis_url", "stage"]  # fixtures
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from HomeApp.tests.fault_proxy import Mode
 from HomeApp.tests.history import Row, check, lost_ends
 from HomeApp.tests.stage import LINES, WEBS, WORKER, Line, Stage, staged
-from HomeApp.tests.watcher import Watcher
+from HomeApp.tests.watcher import Watcher, visit
 
 #: Seconds after the last repair in which all ends must have been told.
 PATIENCE = 45
@@ -157,7 +157,7 @@ class Run:
 
     async def play(self):
         """Play the plan, and check what was told."""
-        cookies = {owner: self.stage.visit() for owner in {page.owner for page in self.plan.pages}}
+        cookies = {owner: visit(self.stage.host(WEBS[0])) for owner in {page.owner for page in self.plan.pages}}
         for page in self.plan.pages:
             self.watch(Watcher(page.name, page.owner, [self.stage.host(web) for web in page.webs], cookies[page.owner]))
         starts = [asyncio.create_task(self._start(start)) for start in self.plan.starts]

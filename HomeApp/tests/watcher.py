@@ -6,8 +6,10 @@ import itertools
 import json
 import random
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable
+from http.cookies import SimpleCookie
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -17,6 +19,13 @@ from HomeApp.tests.history import Heard, Told
 
 #: Seconds, as the page waits before it comes back, but never as long: a test has no crowd to spare the server from.
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
+
+
+def visit(host: str) -> str:
+    """Open the home page as somebody new. Returns the session's cookie."""
+    with urllib.request.urlopen(f"http://{host}/", timeout=30) as page:
+        cookies = SimpleCookie(" ".join(page.headers.get_all("Set-Cookie")))
+    return f"sessionid={cookies['sessionid'].value}"
 
 
 class Watcher(Heard):
@@ -36,6 +45,7 @@ class Watcher(Heard):
         self.addresses = itertools.cycle([f"ws://{host}/ws/{path}/" for host in hosts])
         self.cookie = cookie
         self.unanswered: dict[str, str] = {}
+        self.cancelled: set[str] = set()
         self.socket: ClientConnection | None = None
         self.connections = 0
         self.news = asyncio.Event()
@@ -58,6 +68,19 @@ class Watcher(Heard):
         await self._say(self.unanswered[ref])
         return ref
 
+    async def cancel(self, task_id: str):
+        """Cancel a job: once, and again on each new connection until its end was told."""
+        self.cancelled.add(task_id)
+        await self._say(json.dumps({"type": "cancel", "task_id": task_id}))
+
+    async def retry(self, task_id: str) -> str:
+        """Retry a job. Returns the ref of the new one."""
+        ref = str(uuid.uuid4())
+        self.asked[ref] = None
+        self.unanswered[ref] = json.dumps({"type": "retry", "task_id": task_id, "ref": ref})
+        await self._say(self.unanswered[ref])
+        return ref
+
     async def until(self, condition: Callable[[], Any]) -> Any:
         """Return what a condition returns as soon as that is true; it is looked at after each frame."""
         while not (result := condition()):
@@ -74,6 +97,9 @@ class Watcher(Heard):
             try:
                 for text in list(self.unanswered.values()):
                     await self._say(text)
+                for task_id in self.cancelled:
+                    if not self.ended(task_id):
+                        await self.cancel(task_id)
                 async for text in socket:
                     self._take(json.loads(text))
             finally:
