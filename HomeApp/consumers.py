@@ -2,6 +2,8 @@
 
 import json
 import logging
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 from channels.consumer import get_handler_name
@@ -25,6 +27,13 @@ NOT_FOUND, TOO_MANY_SOCKETS = 4404, 4429
 
 TOO_MANY_PAGES = "You have {} pages open here, the most there may be. Close one of them."
 UNANSWERED = "Something went wrong here. Send the same frame with the same ref again: it starts one job at most."
+
+#: What a client frame asks for, by its type.
+ASK: dict[str, Callable[[str, dict[str, Any]], Job]] = {
+    "start": lambda owner, frame: jobs.start(owner, frame.get("kind"), frame.get("params", {}), frame["ref"]),
+    "cancel": lambda owner, frame: jobs.cancel(owner, frame.get("task_id")),
+    "retry": lambda owner, frame: jobs.retry(owner, frame.get("task_id"), frame["ref"]),
+}
 
 #: Who a session is, and what an owner may see: both for many sockets in one go.
 owner_by_session = LookUp(owners_of, None)
@@ -120,14 +129,17 @@ class JobsConsumer(WatcherConsumer):
             await self.refuse(jobs.Refused("internal", UNANSWERED), frame.get("ref"))
 
     async def _handle(self, frame: dict[str, Any]) -> None:
-        if frame.get("type") != "start":
-            raise jobs.Refused("unknown_type", 'type: there is no such frame. Known: "start".', "type")
-        arguments = self.owner, frame.get("kind"), frame.get("params", {}), frame.get("ref")
-        snapshot = await in_thread(_start, *arguments)
-        if snapshot.task_id in hub.newest:
-            self.show(hub.latest(snapshot))  # a repeated start: an answer for this socket, no news for the others
-        else:
+        ask = ASK.get(str(frame.get("type")))
+        if ask is None:
+            raise jobs.Refused("unknown_type", f"type: there is no such frame. Known: {', '.join(ASK)}.", "type")
+        if frame.get("ref") is None:
+            frame = {**frame, "ref": str(uuid.uuid4())}  # should it be asked twice, it is the same start
+        snapshot = Snapshot.of(await in_thread(ask, self.owner, frame))
+        known = hub.newest.get(snapshot.task_id)
+        if known is None or (snapshot.final and not known.final):
             hub.publish([snapshot])
+        else:
+            self.show(hub.latest(snapshot))  # an answer for this socket, no news for the others
 
     async def refuse(self, refused: jobs.Refused, ref: Any = None) -> None:
         """Send an error frame."""
@@ -173,10 +185,6 @@ def _read(text: str | None) -> dict[str, Any]:
 def _visible_to(owners: list[str]) -> dict[str, list[Snapshot]]:
     visible = Job.objects.visible_to(owners, settings.JOBS_RECENT)
     return {owner: [Snapshot.of(job) for job in mine] for owner, mine in visible.items()}
-
-
-def _start(owner: str, kind: Any, params: Any, ref: Any) -> Snapshot:
-    return Snapshot.of(jobs.start(owner, kind, params, ref))
 
 
 def _watchable(owner: str | None, task_id: str) -> Snapshot | None:

@@ -102,8 +102,11 @@ class Hub:
             self.rooms.pop(room, None)
 
     def latest(self, snapshot: Snapshot) -> Snapshot:
-        """Return the newest known snapshot of a job: the given one, or one that has come by since."""
-        self._remember(snapshot)
+        """Return the newest known snapshot of a job: the given one, or one that has come by since.
+
+        Where the given one is news here, as it was read from a row before it was published, all others are shown it.
+        """
+        self._show([snapshot])
         return self.newest[snapshot.task_id]
 
     def write_soon(self, watcher: Watcher) -> None:

@@ -1,4 +1,4 @@
-"""Starting a job: the one way in, for sockets and pages alike."""
+"""Starting, cancelling and repeating a job: the one way in, for sockets and pages alike."""
 
 import logging
 import threading
@@ -8,7 +8,9 @@ from typing import Any
 
 from celery import current_app
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.utils import timezone
 
 from HomeApp.models import Job, State
 from HomeApp.progress import JobTask
@@ -19,6 +21,10 @@ logger = logging.getLogger(__name__)
 LOADING = threading.Lock()
 
 TOO_MANY = "You have {} unfinished jobs, the most there may be. Wait until one of them has ended."
+#: One answer for both, so that nobody learns which ids there are.
+NO_SUCH_JOB = "task_id: you have no such job."
+HAS_ENDED = "task_id: this job has ended already, so there is nothing to cancel."
+NOT_TO_BE_REPEATED = "task_id: only a job that has failed or was cancelled can be repeated. Start a new one."
 UNREACHABLE = (
     "The job could not be handed to a worker: the message broker cannot be reached. Press START again in a moment."
 )
@@ -46,7 +52,7 @@ def kinds() -> dict[str, JobTask]:
     return {name.rpartition(".")[2]: task for name, task in current_app.tasks.items() if isinstance(task, JobTask)}
 
 
-def start(owner: str, kind: Any, params: Any, ref: Any = None) -> Job:
+def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | None = None) -> Job:
     """Start a job: check it, write its row, send its task. The same ref twice starts one job.
 
     Where the broker cannot be reached, the job is there all the same, as a FAILURE that says so.
@@ -56,6 +62,7 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None) -> Job:
         kind: the task's short name.
         params: a dict of what the kind's form asks for; what is missing takes the form's initial value.
         ref: the asker's own id of this start, a UUID or its text; a new one unless given.
+        retry_of: the job that this one repeats, if it repeats one.
 
     Returns:
         The job, new or already there.
@@ -78,9 +85,76 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None) -> Job:
         if Job.objects.unfinished().filter(owner=owner).count() >= settings.JOBS_UNFINISHED_PER_OWNER:
             raise Refused("too_many_jobs", TOO_MANY.format(settings.JOBS_UNFINISHED_PER_OWNER))
         title = task.title.format(**params) or kind
-        job = Job.objects.create(owner=owner, ref=ref, kind=kind, params=params, title=title)
-    _send(job, task)
+        job = Job.objects.create(owner=owner, ref=ref, kind=kind, params=params, title=title, retry_of=retry_of)
+    send(job)
     return job
+
+
+def cancel(owner: str, task_id: Any) -> Job:
+    """Cancel a job: one that waits has ended then; one that runs is told to end, and ends within a second or so.
+
+    Cancelling again what is about to end tells it again.
+
+    Args:
+        owner: who asks, from `HomeApp.owner`.
+        task_id: the job's id, a UUID or its text.
+
+    Returns:
+        The job, `REVOKED` or `cancelling`.
+
+    Raises:
+        Refused: `not_found`, for an unknown job as for a foreign one; `already_ended`.
+    """
+    with transaction.atomic():
+        job = _job_of(owner, task_id, Job.objects.select_for_update())
+        if job.final:
+            raise Refused("already_ended", HAS_ENDED, "task_id")
+        job.cancelled_at = job.cancelled_at or timezone.now()
+        job.save(update_fields=["cancelled_at"])
+        if job.attempt == 0:  # whoever takes up its task from now on finds that it has ended
+            job.end(State.REVOKED)
+            job.save_end()
+    if not job.final:
+        stop(job)
+    return job
+
+
+def retry(owner: str, task_id: Any, ref: Any = None) -> Job:
+    """Repeat a job that has failed or was cancelled, as a new job with the same parameters.
+
+    Args:
+        owner: who asks, from `HomeApp.owner`.
+        task_id: the job to be repeated, a UUID or its text.
+        ref: as of `start`.
+
+    Returns:
+        The new job, which names the one that it repeats.
+
+    Raises:
+        Refused: `not_found`, for an unknown job as for a foreign one; `not_to_be_repeated`; or as `start` does.
+    """
+    job = _job_of(owner, task_id, Job.objects)
+    if job.state not in (State.FAILURE, State.REVOKED):
+        raise Refused("not_to_be_repeated", NOT_TO_BE_REPEATED, "task_id")
+    return start(owner, job.kind, job.params, ref, retry_of=job)
+
+
+def stop(job: Job) -> None:
+    """Tell all workers to stop a job. Whichever runs it raises `SoftTimeLimitExceeded` in its task.
+
+    Source: Celery, "Workers Guide", "revoke: Revoking tasks"; the signal is that of soft time limits.
+    """
+    try:
+        current_app.control.revoke(str(job.id), terminate=True, signal="SIGUSR1")
+    except Exception as problem:
+        logger.warning("The workers cannot be told to stop job %s; they will be: %r", job.id, problem)
+
+
+def _job_of(owner: str, task_id: Any, among: Any) -> Job:
+    try:
+        return among.get(owner=owner, pk=task_id)
+    except (Job.DoesNotExist, ValidationError, TypeError, ValueError):
+        raise Refused("not_found", NO_SUCH_JOB, "task_id") from None
 
 
 def _ref(ref: Any) -> uuid.UUID:
@@ -117,11 +191,14 @@ def _one_start_at_a_time(owner: str) -> None:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [owner])
 
 
-def _send(job: Job, task: JobTask) -> None:
+def send(job: Job) -> None:
+    """Send a job's task to the broker; where that cannot be done, end the job as a FAILURE that says so."""
     try:
-        task.apply_async(kwargs=job.params, task_id=str(job.id), confirm_timeout=1)
+        kinds()[job.kind].apply_async(kwargs=job.params, task_id=str(job.id), confirm_timeout=1)
     except Exception:
         # Whatever kept the task from being sent, its row must not wait for ever.
         logger.exception("Job %s could not be sent to the broker", job.id)
         job.end(State.FAILURE, error=UNREACHABLE)
         job.save_end()
+    else:
+        Job.objects.filter(pk=job.pk).update(sent=True)

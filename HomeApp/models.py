@@ -37,32 +37,35 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Return the jobs that have not ended."""
         return self.filter(finished_at=None)
 
-    def begin(self, task_id: str) -> int | None:
+    def begin(self, task_id: str, most: int) -> int | None:
         """Begin another attempt of a job, in the worker.
 
         Args:
             task_id: the job's id.
+            most: how many attempts there may be.
 
         Returns:
-            The attempt's number, from 1; None where there is nothing to do: the job has ended, or is not there.
+            The attempt's number, from 1; 0 where there have been enough; None where there is nothing to do: the job
+            has ended, or has been cancelled, or is not there.
         """
-        job = self.filter(pk=task_id)
+        job = self.unfinished().filter(pk=task_id, cancelled_at=None)
         with transaction.atomic():
-            if not job.unfinished().update(attempt=F("attempt") + 1):
-                return None
-            return job.values_list("attempt", flat=True).get()
+            if job.filter(attempt__lt=most).update(attempt=F("attempt") + 1):
+                return job.values_list("attempt", flat=True).get()
+            return 0 if job.exists() else None
 
     def save_percentages(self, jobs: Iterable["Job"]) -> None:
         """Write how far many jobs have come, in one go; a row that has ended or knows better stays as it is."""
         prepare = Job._meta.pk.get_db_prep_value
         rows = [
-            (job.current, job.total, job.description, job.seq, prepare(job.pk, connection), job.seq) for job in jobs
+            (job.current, job.total, job.description, job.reported_at, job.seq, prepare(job.pk, connection), job.seq)
+            for job in jobs
         ]
         # The ORM would build and send each of these statements anew, which takes about ten times as long.
         with connection.cursor() as cursor:
             cursor.executemany(
-                f'UPDATE "{Job._meta.db_table}" SET "current" = %s, "total" = %s, "description" = %s, "seq" = %s '  # noqa: S608
-                'WHERE "id" = %s AND "seq" < %s AND "finished_at" IS NULL',
+                f'UPDATE "{Job._meta.db_table}" SET "current" = %s, "total" = %s, "description" = %s, '  # noqa: S608
+                '"reported_at" = %s, "seq" = %s WHERE "id" = %s AND "seq" < %s AND "finished_at" IS NULL',
                 rows,
             )
 
@@ -108,10 +111,14 @@ class Job(models.Model):
     attempt = models.PositiveIntegerField(default=0, help_text="0 until a worker has begun the job.")
     result = models.JSONField(null=True)
     error = models.CharField(max_length=500, blank=True, help_text="What the visitor is told.")
+    retry_of = models.ForeignKey("self", models.SET_NULL, null=True, help_text="The job that this one repeats.")
     traceback = models.TextField(blank=True, help_text="For the admin's eyes only.")
 
     created_at = models.DateTimeField(default=timezone.now)
+    sent = models.BooleanField(default=False, db_default=False, help_text="The broker has said that it has the task.")
     started_at = models.DateTimeField(null=True)
+    reported_at = models.DateTimeField(null=True, help_text="When the task was last heard of.")
+    cancelled_at = models.DateTimeField(null=True, help_text="When the owner asked for its end.")
     finished_at = models.DateTimeField(null=True)
 
     objects = JobQuerySet.as_manager()
@@ -128,6 +135,11 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["owner", "-created_at"], name="job_owner_created"),
             models.Index(fields=["owner"], condition=Q(finished_at=None), name="job_owner_unfinished"),
+            models.Index(
+                fields=["created_at"],
+                condition=Q(finished_at=None) & (Q(sent=False) | Q(cancelled_at__isnull=False)),
+                name="job_to_be_looked_after",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -137,6 +149,11 @@ class Job(models.Model):
     def final(self) -> bool:
         """Whether the job has ended."""
         return self.state in FINAL
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the owner has asked for an end that has not come yet."""
+        return self.cancelled_at is not None and not self.final
 
     @property
     def percent(self) -> float | None:
@@ -180,7 +197,7 @@ class Job(models.Model):
             Whether it was written.
         """
         return self._save_unless_final(
-            "state", "current", "total", "description", "seq", "started_at", seq__lt=self.seq
+            "state", "current", "total", "description", "error", "seq", "started_at", "reported_at", seq__lt=self.seq
         )
 
     def _save_unless_final(self, *fields: str, **condition: Any) -> bool:
@@ -208,6 +225,9 @@ class Job(models.Model):
             "created_at": _iso(self.created_at),
             "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
+            "reported_at": _iso(self.reported_at),
+            "cancelling": self.cancelling,
+            "retry_of": str(self.retry_of_id) if self.retry_of_id else None,
         }
 
 

@@ -1,18 +1,21 @@
 """The worker's side: the base of every task, which reports how far its job has come."""
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 from celery import Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django import forms
+from django.db import InterfaceError, OperationalError, connections
 
 from HomeApp.models import SEQ_PER_ATTEMPT, Job, State
 from HomeApp.reply_queue import REPLY_QUEUE
 
 Item = TypeVar("Item")
+logger = logging.getLogger(__name__)
 
 #: A job reports at most this often: no eye sees more, and a report costs the worker about 0.1 ms.
 REPORTS_PER_SECOND = 20
@@ -23,6 +26,11 @@ LOOKS_PER_REPORT = 4
 OLD_NEWS = 0.2
 #: Items that may pass without a look at the clock: when quick ones are followed by slow ones, the wait is short.
 MOST_UNLOOKED = 100
+#: A job whose worker dies in it every time is not begun again for ever.
+MOST_ATTEMPTS = 3
+#: Seconds until the database is tried again.
+RETRY_AFTER = 1.0
+LOST = f"The worker that ran this job was lost {MOST_ATTEMPTS} times."
 
 
 class JobError(Exception):
@@ -49,14 +57,39 @@ class JobTask(Task):
         return super().apply_async(args, kwargs, **options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one attempt of the job.
+        """Run one attempt of the job, or say why there is none.
 
         Raises:
-            celery.exceptions.Ignore: the job has ended already, or there is no such job.
+            celery.exceptions.Ignore: the job has been cancelled, or has ended already, or there is no such job.
+            celery.exceptions.Reject: this attempt was ended by mistake, and shall be made again.
+            JobError: the job has lost its worker too often.
         """
-        attempt = Job.objects.begin(self.request.id)
-        if attempt is None:
-            raise Ignore()
+        try:
+            attempt = self._begin()
+            if attempt == 0:
+                raise JobError(LOST)
+            if attempt:
+                return self._attempt(attempt, *args, **kwargs)
+        except SoftTimeLimitExceeded:
+            if self._has_time_limit():
+                raise
+            if Job.objects.unfinished().filter(pk=self.request.id, cancelled_at=None).exists():
+                # The signal was meant for the job that this process had run before.
+                raise Reject("not cancelled", requeue=True) from None
+        self.backend.mark_as_revoked(self.request.id, request=self.request)
+        raise Ignore()
+
+    def _begin(self) -> int | None:
+        """Begin an attempt; while the database is away, wait for it."""
+        while True:
+            try:
+                return Job.objects.begin(self.request.id, MOST_ATTEMPTS + self.request.retries)
+            except (OperationalError, InterfaceError) as problem:
+                logger.warning("Job %s waits for the database: %r", self.request.id, problem)
+                connections.close_all()
+                time.sleep(RETRY_AFTER)
+
+    def _attempt(self, attempt: int, *args: Any, **kwargs: Any) -> Any:
         self.request.update(seq=attempt * SEQ_PER_ATTEMPT, attempt=attempt, latest=None, reported=-math.inf)
         self.update_state(state=State.STARTED, meta={})
         try:
@@ -64,6 +97,9 @@ class JobTask(Task):
         finally:
             if self.request.latest:
                 self.update_state(state=State.PROGRESS, meta=self.request.latest)
+
+    def _has_time_limit(self) -> bool:
+        return bool(self.soft_time_limit or (self.request.timelimit and self.request.timelimit[1]))
 
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: dict[str, Any] | None = None, **kwargs: Any

@@ -26,6 +26,7 @@ from HomeApp.hub import Snapshot, hub
 from HomeApp.models import FINAL, SEQ_PER_ATTEMPT, Job, State
 from HomeApp.reply import Reply
 from HomeApp.reply_queue import REPLY_QUEUE
+from HomeApp.sweep import EVERY, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Relay:
         self.publish = publish
         self.jobs: OrderedDict[str, Job] = OrderedDict()  # running jobs as last told, newest use last
         self.unsaved: dict[str, float] = {}  # task id -> when its percentage is to be saved
+        self.next_sweep = 0.0
         self.stopping = threading.Event()
         self.listening = threading.Event()
 
@@ -103,6 +105,7 @@ class Relay:
                 _drain(connection, timeout=SAVE_AFTER / 4 if self.unsaved else 1.0)
                 connection.heartbeat_check()
                 self.relay(_read(messages))
+                self._sweep(connection)
                 if messages:
                     messages[-1].ack(multiple=True)
                     messages.clear()
@@ -176,6 +179,16 @@ class Relay:
             for task_id in due:
                 del self.unsaved[task_id]
 
+    def _sweep(self, broker: Connection) -> None:
+        """Look after the jobs of which no reply will tell, now and then."""
+        if time.monotonic() < self.next_sweep:
+            return
+        self.next_sweep = time.monotonic() + EVERY
+        for job in sweep(broker, lambda job: self.jobs.get(str(job.pk), job)):
+            if job.final:
+                self._forget(str(job.pk))
+            self.publish([Snapshot.of(job)])
+
     def _forget(self, task_id: str) -> None:
         self.jobs.pop(task_id, None)
         self.unsaved.pop(task_id, None)
@@ -199,7 +212,9 @@ def _apply(job: Job, reply: Reply) -> bool:
     else:
         job.state, job.seq, job.attempt = reply.state, reply.seq, reply.attempt
         job.current, job.total, job.description = reply.current, reply.total, reply.description
-        job.started_at = job.started_at or timezone.now()
+        job.error = ""
+        job.reported_at = timezone.now()
+        job.started_at = job.started_at or job.reported_at
     return True
 
 

@@ -47,6 +47,8 @@ class Reply:
             return cls(body["task_id"], State.FAILURE, error=UNSTORABLE, traceback=_text(repr(result)))
         if state == State.SUCCESS:
             return cls(body["task_id"], state, result=result)
+        if state == State.REVOKED:
+            return cls(body["task_id"], state)
         if state in FINAL or state == State.RETRY:
             return cls(body["task_id"], state, error=_sentence(result), traceback=_text(body["traceback"]))
         return cls(

@@ -38,7 +38,8 @@ def jobs_of(ours: Measured, host: str, count: int) -> tuple[list[str], list[str]
         more = [str(uuid.uuid4()) for _ in range(count - len(ids))]
         database.cursor().executemany(
             'INSERT INTO "HomeApp_job" (id, ref, owner, kind, title, params, state, description, seq, attempt, error,'
-            " traceback, created_at) VALUES (%s, %s, %s, 'report', 'Report', '{}', 'PENDING', '', 0, 0, '', '', now())",
+            " traceback, created_at, sent)"
+            " VALUES (%s, %s, %s, 'report', 'Report', '{}', 'PENDING', '', 0, 0, '', '', now(), true)",
             [(task_id, uuid.uuid4(), f"visitor-{task_id}") for task_id in more],
         )
     return ids + more, cookies

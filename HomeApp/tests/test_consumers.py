@@ -136,13 +136,17 @@ async def test_the_limit_holds_for_starts_at_the_same_moment(socket, settings, o
     pages = [await socket(client=owner) for _ in range(8)]
     for page in pages:
         await page.send(**START)
-    refused = 0
+    seen, refused = [], 0
     for page in pages:
-        frames = [await page.frame() for _ in range(3)]
-        if any(frame["type"] == "error" for frame in frames) or not await page.receive_nothing():
-            refused += 1
+        told = set()
+        while len(told - {None}) < 3 or not await page.receive_nothing():
+            frame = await page.frame()
+            refused += frame["type"] == "error"
+            told.add(frame.get("task_id"))
+        seen.append(told - {None})
     assert await count() == 3
     assert refused == 5
+    assert all(told == seen[0] for told in seen), "a page was not told of a job that another one started"
 
 
 async def test_an_owner_has_a_limited_number_of_sockets(socket, settings, owner):

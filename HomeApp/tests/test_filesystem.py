@@ -9,10 +9,14 @@ QUEUE = Queue("numbers", Exchange(""), routing_key="numbers")
 COUNT = 500
 
 
+def options(folder) -> dict:
+    folders = dict.fromkeys(["data_folder_in", "data_folder_out", "control_folder"], str(folder))
+    return {**folders, "polling_interval": 0.001}
+
+
 def connect(folder) -> Connection:
     current_app.finalize()  # the Celery application brings the mended transport
-    folders = dict.fromkeys(["data_folder_in", "data_folder_out", "control_folder"], str(folder))
-    return Connection("filesystem://localhost//", transport_options={**folders, "polling_interval": 0.001})
+    return Connection("filesystem://localhost//", transport_options=options(folder))
 
 
 def test_every_message_comes_whole_and_in_order(tmp_path):
@@ -49,3 +53,18 @@ def test_many_messages_are_acknowledged_at_once(tmp_path):
         left = QUEUE(connection.default_channel).get()
         assert left.payload == {"number": 4}
         assert QUEUE(connection.default_channel).get() is None
+
+
+def test_what_is_given_back_keeps_its_place(tmp_path):
+    with connect(tmp_path) as connection:
+        QUEUE(connection.default_channel).declare()
+        for number in range(3):
+            connection.Producer().publish({"number": number}, routing_key=QUEUE.name)
+        QUEUE(connection.default_channel).get().requeue()
+        QUEUE(connection.default_channel).get()  # not acknowledged when the connection closes
+    with connect(tmp_path) as connection:
+        messages = [QUEUE(connection.default_channel).get() for _ in range(3)]
+        assert [message.payload["number"] for message in messages] == [0, 1, 2]
+        for message in messages:
+            message.ack()
+    assert not list(tmp_path.glob("**/*.msg"))

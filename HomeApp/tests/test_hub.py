@@ -65,9 +65,17 @@ async def test_the_latest_is_what_has_been_shown_or_the_row_where_that_is_newer(
 
 async def test_what_a_newcomer_has_read_is_not_undone_by_an_older_snapshot(the_hub, watching):
     watcher = watching("visitor-1")
-    the_hub.latest(snapshot(7, state="SUCCESS", final=True))
+    read = snapshot(7, state="SUCCESS", final=True)
+    the_hub.latest(read)
     the_hub.publish([snapshot(6)])
-    assert watcher.shown == []
+    assert watcher.shown == [read]
+
+
+async def test_what_a_newcomer_has_read_before_it_was_published_is_shown_to_all(the_hub, watching):
+    watcher = watching("visitor-1")
+    the_hub.latest(snapshot(1))
+    the_hub.publish([snapshot(1)])
+    assert watcher.shown == [snapshot(1)]
 
 
 async def test_a_hub_remembers_a_bounded_number_of_jobs(the_hub, monkeypatch):

@@ -22,7 +22,8 @@ def test_a_new_job_waits():
 
 def test_the_snapshot_has_every_field_of_the_contract():
     fields = "type task_id ref kind title state current total percent description seq attempt result error url"
-    assert set(make().snapshot()) == {*fields.split(), "created_at", "started_at", "finished_at"}
+    added = {"reported_at", "cancelling", "retry_of"}
+    assert set(make().snapshot()) == {*fields.split(), "created_at", "started_at", "finished_at"} | added
 
 
 def test_times_are_iso_8601_in_utc():
@@ -39,7 +40,17 @@ def test_percent_is_between_0_and_100_or_unknown(current, total, percent):
 
 def test_each_begin_is_another_attempt():
     job = make()
-    assert [Job.objects.begin(job.pk), Job.objects.begin(job.pk)] == [1, 2]
+    assert [Job.objects.begin(job.pk, 3) for _ in range(3)] == [1, 2, 3]
+
+
+def test_there_are_only_so_many_attempts():
+    job = make(attempt=3)
+    assert Job.objects.begin(job.pk, 3) == 0
+    assert Job.objects.begin(job.pk, 4) == 4
+
+
+def test_a_cancelled_job_does_not_begin():
+    assert Job.objects.begin(make(cancelled_at=timezone.now()).pk, 3) is None
 
 
 @pytest.mark.parametrize("state", sorted(FINAL))
@@ -47,11 +58,11 @@ def test_a_finished_job_does_not_begin(state):
     job = make()
     job.end(state)
     job.save_end()
-    assert Job.objects.begin(job.pk) is None
+    assert Job.objects.begin(job.pk, 3) is None
 
 
 def test_a_job_without_a_row_does_not_begin():
-    assert Job.objects.begin(uuid.uuid4()) is None
+    assert Job.objects.begin(uuid.uuid4(), 3) is None
 
 
 @pytest.mark.parametrize("first", sorted(FINAL))

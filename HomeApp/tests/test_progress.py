@@ -6,11 +6,14 @@ import uuid
 import pytest
 from celery import current_app
 from celery.app.trace import build_tracer
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import InterfaceError, OperationalError
+from django.utils import timezone
 
 from HomeApp import progress
 from HomeApp.jobs import kinds
 from HomeApp.models import SEQ_PER_ATTEMPT, Job, State
-from HomeApp.progress import OLD_NEWS, REPORTS_PER_SECOND, JobError, JobTask
+from HomeApp.progress import MOST_ATTEMPTS, OLD_NEWS, REPORTS_PER_SECOND, JobError, JobTask
 from HomeApp.reply_queue import REPLY_QUEUE
 
 pytestmark = pytest.mark.django_db
@@ -42,18 +45,22 @@ def clock(monkeypatch) -> list[float]:
 def run(replies):
     """Runs a function as the task of a new job, as a worker does, and returns the job."""
 
-    def run(function, job=None):
+    def run(function, job=None, **options):
         job = job or Job.objects.create(owner="visitor-1", kind="test", title="A test")
 
         def body(task):
             return function(task)
 
-        task = current_app.task(base=JobTask, bind=True, name=f"test-{uuid.uuid4()}")(body)
+        task = current_app.task(base=JobTask, bind=True, name=f"test-{uuid.uuid4()}", **options)(body)
         request = {"id": str(job.pk), "reply_to": REPLY_QUEUE.name, "delivery_info": {}}
         build_tracer(task.name, task, app=current_app._get_current_object())(str(job.pk), (), {}, request)
         return job
 
     return run
+
+
+def states(replies) -> list[str]:
+    return [state for state, _ in replies]
 
 
 def percentages(replies) -> list[float]:
@@ -87,12 +94,67 @@ def test_a_job_that_has_ended_is_passed_over(run, replies):
     job.save_end()
     ran = []
     run(lambda task: ran.append(1), job)
-    assert replies == ran == []
+    assert ran == []
+    assert states(replies) == ["REVOKED"]  # told, for whoever does not know yet
 
 
 def test_a_task_without_a_job_is_passed_over(run, replies):
-    run(lambda task: None, Job(id=uuid.uuid4()))
-    assert replies == []
+    run(lambda task: pytest.fail("it ran"), Job(id=uuid.uuid4()))
+    assert states(replies) == ["REVOKED"]
+
+
+def test_a_job_that_was_cancelled_while_no_worker_listened_does_not_begin(run, replies):
+    job = Job.objects.create(owner="visitor-1", kind="test", title="A test", attempt=1, cancelled_at=timezone.now())
+    run(lambda task: pytest.fail("it ran"), job)
+    assert states(replies) == ["REVOKED"]
+
+
+def test_a_job_that_loses_its_worker_every_time_fails_in_the_end(run, replies):
+    job = Job.objects.create(owner="visitor-1", kind="test", title="A test", attempt=MOST_ATTEMPTS)
+    run(lambda task: pytest.fail("it ran"), job)
+    state, problem = replies[-1]
+    assert (state, str(problem)) == ("FAILURE", "The worker that ran this job was lost 3 times.")
+
+
+def cancelled(task):
+    """What the worker does to a task that is being cancelled. Source: billiard's handler of SIGUSR1."""
+    raise SoftTimeLimitExceeded
+
+
+def test_a_cancelled_task_says_so(run, replies):
+    def body(task):
+        Job.objects.update(cancelled_at=timezone.now())
+        cancelled(task)
+
+    run(body)
+    assert states(replies) == ["STARTED", "REVOKED"]
+
+
+def test_a_signal_meant_for_another_job_starts_this_one_again(run, replies, caplog):
+    run(cancelled)
+    assert "reject requeue=True" in caplog.text
+    assert states(replies) == ["STARTED"]
+
+
+def test_a_time_limit_is_a_failure(run, replies):
+    run(cancelled, soft_time_limit=1)
+    assert states(replies) == ["STARTED", "FAILURE"]
+
+
+def test_a_job_waits_for_the_database(run, replies, monkeypatch):
+    outages = iter([OperationalError("away"), InterfaceError("closed"), None])
+    begin = Job.objects.begin
+
+    def flaky(*arguments):
+        if problem := next(outages):
+            raise problem
+        return begin(*arguments)
+
+    monkeypatch.setattr(Job.objects, "begin", flaky)
+    monkeypatch.setattr(progress, "RETRY_AFTER", 0)
+    monkeypatch.setattr(progress.connections, "close_all", lambda: None)
+    run(lambda task: 1)
+    assert states(replies) == ["STARTED", "SUCCESS"]
 
 
 def test_reports_come_at_most_so_often(run, replies, clock):
