@@ -50,7 +50,7 @@ class Start(NamedTuple):
     page: int  #: which page
     below: int
     cancel: float | None  #: seconds until it is cancelled, if it is
-    retry: bool  #: whether it is retried after its end
+    retry: bool  #: whether it is repeated, once cancelled
     alone: bool  #: whether a page that watches this job alone is opened
 
 
@@ -98,7 +98,7 @@ def _draw_start(draw: random.Random, pages: list[Page]) -> Start:
     at, page = draw.uniform(0, 2), draw.randrange(len(pages))
     below = int(draw.choice([1e4, draw.uniform(1e5, 1.5e6), draw.uniform(1e5, 1.5e6)]))
     cancel = draw.choice([None, None, None, draw.uniform(0, 1.5)])
-    return Start(at, page, below, cancel, retry=draw.random() < 0.2, alone=draw.random() < 0.3)
+    return Start(at, page, below, cancel, retry=draw.random() < 0.5, alone=draw.random() < 0.3)
 
 
 def _draw_fault(draw: random.Random, what: str) -> Fault:
@@ -195,12 +195,18 @@ class Run:
         """Press START, and all that follows from it."""
         await asyncio.sleep(start.at)
         page = self.watchers[start.page]
-        ref = await page.start("count_primes", {"below": start.below}, primes_below(start.below))
-        await page.until(lambda: ref in page.refused or page.task_of(ref))
-        task_id = page.task_of(ref)
-        if task_id and start.alone:
+        answer = primes_below(start.below)
+        ref = await page.start("count_primes", {"below": start.below}, answer)
+        task_id = await page.until(lambda: ref in page.refused or page.task_of(ref))
+        if start.alone and ref not in page.refused:
             hosts = [self.stage.host(web) for web in WEBS]
             self.watch(Watcher(f"{page.watcher}-alone", page.owner, hosts, page.cookie, room=task_id))
+        if start.cancel is not None and ref not in page.refused:
+            await asyncio.sleep(start.cancel)
+            await page.cancel(task_id)
+            await page.until(lambda: page.ended(task_id))
+            if start.retry and page.shown(task_id)[-1]["state"] != "SUCCESS":
+                await page.retry(task_id, answer)
 
     async def _wait_for_the_ends(self, starts: list[asyncio.Task], deadline: float):
         while True:

@@ -30,6 +30,7 @@ class Heard:
     room: str | None = None  #: the one job that it watches; all of its owner's unless given
     asked: dict[str, Any] = field(default_factory=dict)  #: ref of each start -> the right answer, None where unknown
     refused: dict[str, str] = field(default_factory=dict)  #: ref -> the code of the error that answered it
+    cancelled: set[str] = field(default_factory=set)  #: the ids of the jobs that it has cancelled
     told: list[Told] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)  #: the code of each connection's end
 
@@ -83,7 +84,9 @@ def check(history: list[Heard], rows: list[Row]) -> list[str]:
 
 def _only_jobs(heard: Heard) -> Heard:
     told = [one for one in heard.told if one.frame.get("type") == "job"]
-    return Heard(heard.watcher, heard.owner, heard.room, heard.asked, heard.refused, told, heard.closed)
+    return Heard(
+        heard.watcher, heard.owner, heard.room, heard.asked, heard.refused, heard.cancelled, told, heard.closed
+    )
 
 
 def _refs_of(history: list[Heard]) -> dict[str, set[str]]:
@@ -215,7 +218,13 @@ def _differ(one: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def _wrong_answers(history: list[Heard], rows: list[Row]) -> Iterator[str]:
-    """A success has the right answer, at 100 %."""
+    """A success has the right answer, at 100 %; and only what was cancelled ends as cancelled."""
+    cancelled = {task_id for heard in history for task_id in heard.cancelled}
+    yield from (
+        f"Job {row['id']} ended as cancelled, and nobody has cancelled it."
+        for row in rows
+        if row["state"] == "REVOKED" and row["id"] not in cancelled
+    )
     answers = {ref: answer for heard in history for ref, answer in heard.asked.items() if answer is not None}
     for row in rows:
         if row["state"] == "SUCCESS" and row["result"] != answers.get(row["ref"], row["result"]):

@@ -176,6 +176,12 @@ def test_a_wrong_answer_is_found():
     assert "has the answer 24 instead of 25" in violations(heard([wrong]), rows=[row(wrong)])
 
 
+def test_an_end_as_cancelled_is_true_only_if_somebody_has_cancelled():
+    revoked = frame("REVOKED", 50, seq=999)
+    assert "nobody has cancelled it" in violations(heard([HALF, revoked]), rows=[row(revoked)])
+    assert violations(heard([HALF, revoked], cancelled={"job-1"}), rows=[row(revoked)]) == ""
+
+
 def test_a_success_below_100_percent_is_found():
     short = {**SUCCESS, "percent": 99}
     assert "success at 99 %" in violations(heard([short]))

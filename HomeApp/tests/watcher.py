@@ -45,7 +45,6 @@ class Watcher(Heard):
         self.addresses = itertools.cycle([f"ws://{host}/ws/{path}/" for host in hosts])
         self.cookie = cookie
         self.unanswered: dict[str, str] = {}
-        self.cancelled: set[str] = set()
         self.socket: ClientConnection | None = None
         self.connections = 0
         self.news = asyncio.Event()
@@ -73,10 +72,10 @@ class Watcher(Heard):
         self.cancelled.add(task_id)
         await self._say(json.dumps({"type": "cancel", "task_id": task_id}))
 
-    async def retry(self, task_id: str) -> str:
-        """Retry a job. Returns the ref of the new one."""
+    async def retry(self, task_id: str, answer: Any = None) -> str:
+        """Repeat a job. Returns the ref of the new one."""
         ref = str(uuid.uuid4())
-        self.asked[ref] = None
+        self.asked[ref] = answer
         self.unanswered[ref] = json.dumps({"type": "retry", "task_id": task_id, "ref": ref})
         await self._say(self.unanswered[ref])
         return ref
