@@ -81,7 +81,7 @@ class Watcher(Heard):
         return ref
 
     async def until(self, condition: Callable[[], Any]) -> Any:
-        """Return what a condition returns as soon as that is true; it is looked at after each frame."""
+        """Return what a condition returns as soon as that is true; it is looked at after each frame and connection."""
         while not (result := condition()):
             self.news.clear()
             await self.news.wait()
@@ -93,6 +93,7 @@ class Watcher(Heard):
         async with connect(next(self.addresses), additional_headers={"Cookie": self.cookie}, **options) as socket:
             self.connections += 1
             self.socket = socket
+            self.news.set()
             try:
                 for text in list(self.unanswered.values()):
                     await self._say(text)
