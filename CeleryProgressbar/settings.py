@@ -3,6 +3,7 @@
 import os
 import tempfile
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import environ
@@ -47,6 +48,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "HomeApp",
 ]
 
@@ -113,7 +118,38 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {name: {"handlers": ["console"], "level": "INFO", "propagate": False} for name in ("HomeApp", "django")},
+    "loggers": {name: {"handlers": ["console"], "level": "INFO", "propagate": False} for name in ("HomeApp", "django")}
+    # It notes each address asked, and an address may hold a password.
+    | {"httpx2": {"level": "WARNING"}},
+}
+
+# The JSON API
+
+REST_FRAMEWORK = {
+    # The first one tells how to answer whom nobody knows: 401, with WWW-Authenticate.
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework_simplejwt.authentication.JWTAuthentication",
+        "HomeApp.request.VisitorAuthentication",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["HomeApp.request.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "HomeApp.problem.exception_handler",
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "CHECK_REVOKE_TOKEN": True,  # a new password ends the old one's tokens
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "CeleryProgressbar",
+    "DESCRIPTION": "Start jobs and watch them. Every error has the same shape.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",  # served by this site
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 # Channels
@@ -162,6 +198,20 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+
+# Search: without a key, the embedded one answers, from Python's own documentation.
+
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1")
+OPENAI_MODEL = env.str("OPENAI_MODEL", default="gpt-5.4-mini")
+# `celery beat` sends these.
+CELERY_BEAT_SCHEDULE = {"delete_old_files": {"task": "HomeApp.tasks.delete_old_files", "schedule": timedelta(hours=1)}}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat")
+
+# The files that jobs make; with web processes and workers on several machines, a folder that they share.
+
+FILES_DIR = DATA_DIR / "files"
+FILES_KEEP_HOURS = env.float("FILES_KEEP_HOURS", default=24)
 
 # This site's own limits
 

@@ -13,8 +13,12 @@ A report's way, file by file:
 
 And the way to it:
 
-    home.html, home.js -> consumers.py -> jobs.py (check, row, task) -> broker -> tasks.py -> primes.py (the work)
+    home.html, home.js -> consumers.py -> jobs.py (check, row, task) -> broker -> tasks.py
+        -> primes.py, search/ (the work)
 
-Beside the path: owner.py (who asks), origin.py (which pages may ask), forms.py (what may be asked), threads.py (calls
-that wait, off the event loop), routing.py, urls.py, views.py, admin.py.
+Beside the path: sweep.py (jobs of which no reply will tell), lifespan.py (starts hub and relay), owner.py (who asks),
+origin.py (which pages may ask), forms.py (what may be asked), threads.py (calls that wait, off the event loop),
+files.py (what jobs make), exports.py and workbook.py (the Excel export), routing.py, urls.py, views.py, admin.py.
+
+For programs: api.py (the JSON API), request.py (how it is read), problem.py (its errors).
 """

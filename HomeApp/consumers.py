@@ -10,7 +10,6 @@ from channels.consumer import get_handler_name
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.core.exceptions import ValidationError
 
 from HomeApp import jobs
 from HomeApp.hub import Snapshot, hub
@@ -123,12 +122,15 @@ class JobsConsumer(WatcherConsumer):
             frame = _read(text_data)
             await self._handle(frame)
         except jobs.Refused as refused:
-            await self.refuse(refused, frame.get("ref"))
+            await self.refuse(refused, frame)
         except Exception:
             logger.exception("A frame could not be answered: %.200r", text_data)
-            await self.refuse(jobs.Refused("internal", UNANSWERED), frame.get("ref"))
+            await self.refuse(jobs.Refused("internal", UNANSWERED), frame)
 
     async def _handle(self, frame: dict[str, Any]) -> None:
+        if frame.get("type") == "ping":  # a page cannot send the protocol's own
+            await self.send('{"type":"pong"}')
+            return
         ask = ASK.get(str(frame.get("type")))
         if ask is None:
             raise jobs.Refused("unknown_type", f"type: there is no such frame. Known: {', '.join(ASK)}.", "type")
@@ -141,10 +143,12 @@ class JobsConsumer(WatcherConsumer):
         else:
             self.show(hub.latest(snapshot))  # an answer for this socket, no news for the others
 
-    async def refuse(self, refused: jobs.Refused, ref: Any = None) -> None:
-        """Send an error frame."""
-        error = {"type": "error", "code": refused.code, "detail": refused.detail, "field": refused.field}
-        await self.send(json.dumps({**error, "ref": ref if isinstance(ref, str) else None}))
+    async def refuse(self, refused: jobs.Refused, frame: dict[str, Any] | None = None) -> None:
+        """Send an error frame, which names the start or the job that the client's frame has named."""
+        named = {name: (frame or {}).get(name) for name in ("ref", "task_id")}
+        about = {name: value if isinstance(value, str) else None for name, value in named.items()}
+        error = {"type": "error", "code": refused.code, "detail": refused.detail, "field": refused.field, **about}
+        await self.send(json.dumps(error))
 
 
 class TaskStatusConsumer(WatcherConsumer):
@@ -155,8 +159,9 @@ class TaskStatusConsumer(WatcherConsumer):
         task_id = self.scope["url_route"]["kwargs"]["task_id"]
         await self.accept()
         owner = await owner_by_session(session_key(self.scope))
-        snapshot = await in_thread(_watchable, owner, task_id)
-        if snapshot is None:
+        try:
+            snapshot = Snapshot.of(await in_thread(jobs.job_of, owner, task_id))
+        except jobs.Refused:
             await self.close(NOT_FOUND)
         else:
             self.join(snapshot.task_id)
@@ -185,10 +190,3 @@ def _read(text: str | None) -> dict[str, Any]:
 def _visible_to(owners: list[str]) -> dict[str, list[Snapshot]]:
     visible = Job.objects.visible_to(owners, settings.JOBS_RECENT)
     return {owner: [Snapshot.of(job) for job in mine] for owner, mine in visible.items()}
-
-
-def _watchable(owner: str | None, task_id: str) -> Snapshot | None:
-    try:
-        return Snapshot.of(Job.objects.get(owner=owner, pk=task_id))
-    except (Job.DoesNotExist, ValidationError):  # ValidationError: it is no UUID
-        return None

@@ -129,7 +129,8 @@ class Hub:
 
     def _remember(self, snapshot: Snapshot) -> bool:
         known = self.newest.get(snapshot.task_id)
-        if known and (known.final or (known.seq >= snapshot.seq and not snapshot.final)):
+        # An end outranks all but an end with a greater number, which says that its file has been deleted.
+        if known and (known.seq >= snapshot.seq if known.final == snapshot.final else known.final):
             return False
         self.newest[snapshot.task_id] = snapshot
         self.newest.move_to_end(snapshot.task_id)

@@ -76,11 +76,12 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | N
         raise Refused(
             "unknown_kind", f"kind: there is no such kind of job. Known: {', '.join(sorted(kinds()))}.", "kind"
         )
-    params = _params(task, params)
+    params = _params(owner, task, params)
     with transaction.atomic():
         _one_start_at_a_time(owner)
         job = Job.objects.filter(owner=owner, ref=ref).first()
         if job is not None:
+            job.repeated = True
             return job
         if Job.objects.unfinished().filter(owner=owner).count() >= settings.JOBS_UNFINISHED_PER_OWNER:
             raise Refused("too_many_jobs", TOO_MANY.format(settings.JOBS_UNFINISHED_PER_OWNER))
@@ -90,7 +91,7 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | N
     return job
 
 
-def cancel(owner: str, task_id: Any) -> Job:
+def cancel(owner: str | None, task_id: Any) -> Job:
     """Cancel a job: one that waits has ended then; one that runs is told to end, and ends within a second or so.
 
     Cancelling again what is about to end tells it again.
@@ -106,7 +107,7 @@ def cancel(owner: str, task_id: Any) -> Job:
         Refused: `not_found`, for an unknown job as for a foreign one; `already_ended`.
     """
     with transaction.atomic():
-        job = _job_of(owner, task_id, Job.objects.select_for_update())
+        job = job_of(owner, task_id, Job.objects.select_for_update())
         if job.final:
             raise Refused("already_ended", HAS_ENDED, "task_id")
         job.cancelled_at = job.cancelled_at or timezone.now()
@@ -119,7 +120,7 @@ def cancel(owner: str, task_id: Any) -> Job:
     return job
 
 
-def retry(owner: str, task_id: Any, ref: Any = None) -> Job:
+def retry(owner: str | None, task_id: Any, ref: Any = None) -> Job:
     """Repeat a job that has failed or was cancelled, as a new job with the same parameters.
 
     Args:
@@ -133,10 +134,10 @@ def retry(owner: str, task_id: Any, ref: Any = None) -> Job:
     Raises:
         Refused: `not_found`, for an unknown job as for a foreign one; `not_to_be_repeated`; or as `start` does.
     """
-    job = _job_of(owner, task_id, Job.objects)
+    job = job_of(owner, task_id)
     if job.state not in (State.FAILURE, State.REVOKED):
         raise Refused("not_to_be_repeated", NOT_TO_BE_REPEATED, "task_id")
-    return start(owner, job.kind, job.params, ref, retry_of=job)
+    return start(job.owner, job.kind, job.params, ref, retry_of=job)
 
 
 def stop(job: Job) -> None:
@@ -150,7 +151,17 @@ def stop(job: Job) -> None:
         logger.warning("The workers cannot be told to stop job %s; they will be: %r", job.id, problem)
 
 
-def _job_of(owner: str, task_id: Any, among: Any) -> Job:
+def job_of(owner: str | None, task_id: Any, among: Any = Job.objects) -> Job:
+    """Return a job of its owner.
+
+    Args:
+        owner: who asks; nobody has any.
+        task_id: the job's id, a UUID or its text, as it came from outside.
+        among: the jobs to look among.
+
+    Raises:
+        Refused: `not_found`, the same for an unknown job as for a foreign one.
+    """
     try:
         return among.get(owner=owner, pk=task_id)
     except (Job.DoesNotExist, ValidationError, TypeError, ValueError):
@@ -166,7 +177,7 @@ def _ref(ref: Any) -> uuid.UUID:
         raise Refused("bad_ref", "ref: give a UUID as text, or leave it out.", "ref") from None
 
 
-def _params(task: JobTask, params: Any) -> dict[str, Any]:
+def _params(owner: str, task: JobTask, params: Any) -> dict[str, Any]:
     fields = task.form.base_fields
     if not isinstance(params, dict):
         raise Refused("bad_params", "params: give an object, for example {}.", "params")
@@ -175,9 +186,11 @@ def _params(task: JobTask, params: Any) -> dict[str, Any]:
         known = ", ".join(fields) or "none"
         raise Refused("bad_params", f"{unknown[0]}: there is no such parameter. Known: {known}.", unknown[0])
     form = task.form({**{name: field.initial for name, field in fields.items()}, **params})
+    form.owner = owner  # type: ignore[attr-defined]  # for forms whose answer depends on who asks
     if not form.is_valid():
         field, problems = next(iter(form.errors.items()))
-        raise Refused("bad_params", f"{field}: {problems[0]}", field)
+        code = "forbidden" if form.has_error(field, "forbidden") else "bad_params"
+        raise Refused(code, f"{field}: {problems[0]}", field)
     return form.cleaned_data
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import connection, models, transaction
 from django.db.models import F, Q
+from django.urls import reverse
 from django.utils import timezone
 
 #: Reports of one attempt are numbered from `attempt * SEQ_PER_ATTEMPT`; whatever ends an attempt takes the last
@@ -100,7 +101,7 @@ class Job(models.Model):
     ref = models.UUIDField(default=uuid.uuid4, help_text="The page's own id of the start: one ref starts one job.")
     owner = models.CharField(max_length=64, help_text="user-<id>, or visitor-<hex> for an anonymous session.")
     kind = models.CharField(max_length=64, help_text="The task's short name.")
-    title = models.CharField(max_length=200)
+    title = models.CharField(max_length=255)
     params = models.JSONField(default=dict)
 
     state = models.CharField(max_length=16, choices=State, default=State.PENDING)
@@ -113,6 +114,7 @@ class Job(models.Model):
     error = models.CharField(max_length=500, blank=True, help_text="What the visitor is told.")
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, help_text="The job that this one repeats.")
     traceback = models.TextField(blank=True, help_text="For the admin's eyes only.")
+    file = models.CharField(max_length=200, blank=True, help_text="Name of the file it has made, while that is kept.")
 
     created_at = models.DateTimeField(default=timezone.now)
     sent = models.BooleanField(default=False, db_default=False, help_text="The broker has said that it has the task.")
@@ -120,6 +122,11 @@ class Job(models.Model):
     reported_at = models.DateTimeField(null=True, help_text="When the task was last heard of.")
     cancelled_at = models.DateTimeField(null=True, help_text="When the owner asked for its end.")
     finished_at = models.DateTimeField(null=True)
+
+    #: What there is of the result so far. Not stored: the next report brings all of it again.
+    partial = ""
+    #: Whether a start has found this job there already, by its ref.
+    repeated = False
 
     objects = JobQuerySet.as_manager()
 
@@ -140,6 +147,7 @@ class Job(models.Model):
                 condition=Q(finished_at=None) & (Q(sent=False) | Q(cancelled_at__isnull=False)),
                 name="job_to_be_looked_after",
             ),
+            models.Index(fields=["finished_at"], condition=~Q(file=""), name="job_file_finished"),
         ]
 
     def __str__(self) -> str:
@@ -158,9 +166,12 @@ class Job(models.Model):
     @property
     def percent(self) -> float | None:
         """How far the job has come, 0 to 100; None while unknown."""
-        if self.current is None or not self.total:
-            return None
-        return round(min(max(100 * self.current / self.total, 0), 100), 2)
+        return percent_of(self.current, self.total)
+
+    @property
+    def url(self) -> str | None:
+        """Where the file is that the job has made, while it is there."""
+        return reverse("api_job_file", args=[self.pk]) if self.file else None
 
     def end(self, state: State, *, result: Any = None, error: str = "", traceback: str = "") -> None:
         """Move this copy of the job to a final state; `save_end` writes it.
@@ -169,7 +180,7 @@ class Job(models.Model):
 
         Args:
             state: one of `FINAL`.
-            result: what the task returned, as JSON.
+            result: what the task returned, as JSON. An object's "file" is the name of a file it has made; see files.py.
             error: a sentence for the visitor.
             traceback: for the admin.
         """
@@ -179,6 +190,7 @@ class Job(models.Model):
         if state == State.SUCCESS:
             self.total = self.total or 1
             self.current = self.total
+            self.file = str(result.get("file", ""))[:200] if isinstance(result, dict) else ""
 
     def save_end(self) -> bool:
         """Write this copy's end, unless the job has ended already: finished is final.
@@ -187,7 +199,17 @@ class Job(models.Model):
             Whether it was written.
         """
         return self._save_unless_final(
-            "state", "result", "error", "traceback", "finished_at", "seq", "current", "total"
+            "state",
+            "result",
+            "error",
+            "traceback",
+            "file",
+            "started_at",
+            "reported_at",
+            "finished_at",
+            "seq",
+            "current",
+            "total",
         )
 
     def save_progress(self) -> bool:
@@ -221,14 +243,62 @@ class Job(models.Model):
             "attempt": self.attempt,
             "result": self.result,
             "error": self.error or None,
-            "url": None,
+            "url": self.url,
             "created_at": _iso(self.created_at),
             "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
             "reported_at": _iso(self.reported_at),
             "cancelling": self.cancelling,
             "retry_of": str(self.retry_of_id) if self.retry_of_id else None,
+            "partial": None if self.final else self.partial or None,
         }
+
+
+class SearchResultQuerySet(models.QuerySet["SearchResult"]):
+    """Search results, by what one may ask of them."""
+
+    def replace(self, job_id: str, results: Iterable[Any]) -> None:
+        """Store what a search has found, in place of what an earlier attempt has; nothing, where it has ended.
+
+        Args:
+            job_id: the search's.
+            results: each with a `title`, a `url` and a `content`, the best first.
+        """
+        with transaction.atomic():
+            job = Job.objects.select_for_update().get(pk=job_id)  # two attempts may end at the same moment
+            if job.final:
+                return
+            self.filter(job=job).delete()
+            SearchResult.objects.bulk_create(
+                SearchResult(job=job, position=n, title=one.title, url=one.url, content=one.content)
+                for n, one in enumerate(results, 1)
+            )
+
+
+class SearchResult(models.Model):
+    """One thing that a search has found. Its owner is its job's."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="results")
+    position = models.PositiveSmallIntegerField(help_text="1 is the best.")
+    title = models.CharField(max_length=200)
+    url = models.URLField(max_length=2000, blank=True, help_text="http or https; empty where there is no page.")
+    content = models.TextField(blank=True)
+
+    objects = SearchResultQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["job", "position"], name="one_result_per_position")]
+
+    def __str__(self) -> str:
+        return f"{self.position}. {self.title}"
+
+
+def percent_of(current: float | None, total: float | None) -> float | None:
+    """Return how far `current` of `total` is, 0 to 100; None while unknown."""
+    if current is None or not total:
+        return None
+    return round(min(max(100 * current / total, 0), 100), 2)
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -109,7 +109,8 @@ class JobTask(Task):
         Args:
             task_id: this job's, unless given.
             state: `PROGRESS`, as a rule.
-            meta: `current` and `total` in the task's own unit, `description` in words; each may be missing.
+            meta: `current` and `total` in the task's own unit, `description` in words, `partial`, what there is of
+                the result so far; each may be missing.
             **kwargs: handed on to Celery.
         """
         self.request.seq += 1

@@ -8,6 +8,9 @@ from typing import Any
 from HomeApp.models import FINAL, State
 from HomeApp.progress import JobError
 
+#: Characters of a result that is not yet whole, at most: it is sent again with every report.
+PARTIAL = 4000
+
 FAILED = "Something went wrong in this job. It has been noted in the site's log."
 UNSTORABLE = "The job came to an end, but its result cannot be stored."
 SENTENCES = {
@@ -28,6 +31,7 @@ class Reply:
     current: float | None = None
     total: float | None = None
     description: str = ""
+    partial: str = ""
     result: Any = None
     error: str = ""
     traceback: str = ""
@@ -59,6 +63,7 @@ class Reply:
             current=_number(result.get("current")),
             total=_number(result.get("total")),
             description=_text(result.get("description"))[:200],
+            partial=_text(result.get("partial"))[:PARTIAL],
         )
 
 

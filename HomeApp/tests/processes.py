@@ -42,7 +42,7 @@ class Site:
     """
 
     def __init__(self, folder: Path, **environment: str):
-        ours = ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL", "DEBUG", "ALLOWED_HOSTS")
+        ours = ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL", "DEBUG", "ALLOWED_HOSTS", "OPENAI_API_KEY")
         self.environment = {name: value for name, value in os.environ.items() if name not in ours}
         self.environment |= {"DATA_DIR": str(folder / "var"), "PYTHONUNBUFFERED": "1", **environment}
         self.folder = folder

@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import openpyxl
 import pytest
 from django.contrib.staticfiles import finders
 from playwright.sync_api import Page, expect, sync_playwright
@@ -78,10 +79,14 @@ def page(visitor, site) -> Page:
 
 
 def open_home(visitor, site) -> Page:
+    return open_page(visitor, site, "/")
+
+
+def open_page(visitor, site, path) -> Page:
     page = visitor.new_page()
     page.problems = []
     page.on("pageerror", lambda problem: page.problems.append(problem))
-    page.goto(f"http://{site.host}/", wait_until="commit")
+    page.goto(f"http://{site.host}{path}", wait_until="commit")
     expect(page.locator("#link")).to_have_text("live", timeout=20_000)
     return page
 
@@ -205,3 +210,42 @@ def test_without_a_worker_the_bar_says_that_it_waits_and_goes_when_one_comes(pag
     expect_end(page, "Waiting for a worker.")
     site.the_worker = site.worker()
     expect_end(page, "Done. The answer is 168.")
+
+
+def test_an_export_has_a_bar_and_a_file(visitor, site, tmp_path):
+    page = open_page(visitor, site, "/exports/")
+    expect(page.get_by_label("everybody")).to_have_count(0)
+    page.click("#button_export")
+    expect(page.locator("#jobs .job .words")).to_have_text("Done. Rows in the file: 1.")
+    assert percent(page) == 100
+    with page.expect_download() as download:
+        page.click("#jobs .download")
+    assert download.value.suggested_filename.endswith(".xlsx")
+    download.value.save_as(tmp_path / "jobs.xlsx")
+    heading, row = openpyxl.load_workbook(tmp_path / "jobs.xlsx").active.iter_rows(values_only=True)
+    assert (heading[0], row[0]) == ("Job", "Excel export")
+    assert page.problems == []
+
+
+def test_a_deleted_file_is_told_after_a_reload(visitor, site, monkeypatch):
+    page = open_page(visitor, site, "/exports/")
+    page.click("#button_export")
+    expect(page.locator("#jobs .download")).to_be_visible()
+    monkeypatch.setitem(site.environment, "FILES_KEEP_HOURS", "0")
+    site.manage("delete_old_files")
+    page.reload()
+    expect_end(page, "Done. The file has been deleted.")
+    expect(page.locator("#jobs .download")).to_be_hidden()
+
+
+def test_the_export_page_shows_exports_alone(page, visitor, site):
+    press_start(page, 1000)
+    expect_end(page, "Done. The answer is 168.")
+    exports = open_page(visitor, site, "/exports/")
+    expect(exports.locator("#jobs .job h2")).to_have_text(["Your export"])
+    exports.click("#button_export")
+    expect(exports.locator("#jobs .job h2")).to_have_text(["Excel export"])
+    expect_end(exports, "Done. Rows in the file: 2.")
+    expect(page.locator("#jobs .job h2")).to_have_text(["Excel export", "Primes below 1000"])
+    exports.get_by_role("link", name="Jobs").click()
+    expect(exports.locator(".job h2")).to_have_text(["Excel export", "Primes below 1000"])

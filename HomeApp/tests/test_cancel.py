@@ -84,6 +84,7 @@ async def test_a_foreign_job_is_as_unknown_as_one_that_is_not_there(socket, owne
         for task_id in (str(job.pk), str(uuid.uuid4()), "no id", None, 7, ["x"]):
             await page.send(type=frame, task_id=task_id)
             answers.append(await page.frame())
+            assert answers[-1].pop("task_id") == (task_id if isinstance(task_id, str) else None)
         assert answers[0]["code"] == "not_found"
         assert all(answer == answers[0] for answer in answers)
     assert (await Job.objects.aget(pk=job.pk)).cancelled_at is None

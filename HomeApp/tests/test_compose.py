@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-OURS = ["migrate", "web", "worker"]
+OURS = ["migrate", "web", "worker", "beat"]
 
 
 def healthcheck(service) -> str:
@@ -25,7 +25,7 @@ def healthcheck(service) -> str:
 
 
 def test_it_has_all_parts():
-    assert sorted(SERVICES) == ["db", "migrate", "rabbitmq", "redis", "web", "worker"]
+    assert sorted(SERVICES) == ["beat", "db", "migrate", "rabbitmq", "redis", "web", "worker"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -42,7 +42,7 @@ def test_every_command_exists(name):
         application = uvicorn.main.make_context("uvicorn", arguments).params["app"]
         assert import_string(application.replace(":", "."))
     elif program == "celery":
-        assert arguments[:3] == ["-A", "CeleryProgressbar", "worker"]
+        assert arguments[:3] == ["-A", "CeleryProgressbar", name]
     else:
         assert (program, arguments[0]) == ("python", "manage.py")
         assert arguments[1] in get_commands()

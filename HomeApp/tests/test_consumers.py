@@ -278,3 +278,9 @@ async def test_a_foreign_job_and_an_unknown_one_cannot_be_told_apart(socket, own
     task_id = {"foreign": job.pk, "unknown": uuid.uuid4(), "no uuid": "1"}[which]
     page = await socket(f"/ws/task_status/{task_id}/", client=client)
     assert await page.closed() == 4404
+
+
+async def test_a_page_may_ask_whether_the_line_is_alive(socket):
+    page = await socket()
+    await page.send(type="ping")
+    assert await page.frame() == {"type": "pong"}

@@ -57,6 +57,13 @@ async def test_nothing_is_shown_after_the_end(the_hub, watching):
     assert watcher.shown == [snapshot(9), end]
 
 
+async def test_an_end_that_has_lost_its_file_replaces_the_one_that_had_it(the_hub):
+    end, without_file = (snapshot(seq, state="SUCCESS", final=True) for seq in (5, 6))
+    the_hub.publish([end])
+    assert the_hub.latest(without_file) == without_file
+    assert the_hub.latest(end) == without_file
+
+
 async def test_the_latest_is_what_has_been_shown_or_the_row_where_that_is_newer(the_hub):
     the_hub.publish([snapshot(5)])
     assert the_hub.latest(snapshot(4)) == snapshot(5)

@@ -48,7 +48,7 @@ def test_make_run_brings_up_the_site_and_ctrl_c_leaves_nothing_behind(tmp_path):
     try:
         wait_until(lambda: listens(port), f"port {port} answers; {log}", seconds=120)
         assert asyncio.run(run_a_job(port))["result"] == 1_229
-        assert len(processes_over(data)) >= 4
+        assert len(processes_over(data)) >= 5
         os.killpg(run.pid, signal.SIGINT)
         run.wait(30)
     finally:
@@ -59,5 +59,6 @@ def test_make_run_brings_up_the_site_and_ctrl_c_leaves_nothing_behind(tmp_path):
     shown = log.read_text()
     assert f"Open http://127.0.0.1:{port}/" in shown
     assert "worker.1 | " in shown
+    assert "beat: Starting..." in shown
     assert "WebSocket CONNECT /ws/jobs/" in shown
     assert not list((data / "broker" / "queue").iterdir())

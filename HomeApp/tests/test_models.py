@@ -22,7 +22,7 @@ def test_a_new_job_waits():
 
 def test_the_snapshot_has_every_field_of_the_contract():
     fields = "type task_id ref kind title state current total percent description seq attempt result error url"
-    added = {"reported_at", "cancelling", "retry_of"}
+    added = {"reported_at", "cancelling", "retry_of", "partial"}
     assert set(make().snapshot()) == {*fields.split(), "created_at", "started_at", "finished_at"} | added
 
 

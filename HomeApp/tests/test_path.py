@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import uuid
 
 import pytest
@@ -177,3 +178,56 @@ async def test_no_orphan_queue_is_left(full, amqp_url):
     assert ours <= set(queues)
     celerys = [name for name in set(queues) - ours if not (name.endswith(".pidbox") or name.startswith("celeryev."))]
     assert celerys == []
+
+
+async def told_until(socket, condition) -> dict:
+    """Return the first frame that meets a condition."""
+    while not condition(frame := json.loads(await socket.recv())):
+        continue
+    return frame
+
+
+async def test_a_running_job_is_cancelled_and_the_worker_goes_on_with_the_next(site):
+    host = site.web()
+    site.worker(1)
+    async with asyncio.timeout(60), page(host) as socket:
+        await start(socket, 100_000_000)
+        running = await told_until(socket, lambda frame: frame["percent"])
+        await socket.send(json.dumps({"type": "cancel", "task_id": running["task_id"]}))
+        end = await told_until(socket, lambda frame: frame["state"] in FINAL)
+        assert (end["state"], end["cancelling"], end["error"]) == ("REVOKED", False, None)
+        assert end["percent"] >= running["percent"]
+        await start(socket, 10_000)
+        end = await told_until(socket, lambda frame: frame["state"] in FINAL)
+        assert (end["state"], end["result"], end["attempt"]) == ("SUCCESS", 1229, 1)
+
+
+async def test_a_job_that_waits_is_cancelled_and_never_begins(site):
+    host = site.web()
+    async with asyncio.timeout(60), page(host) as socket:
+        await start(socket, 100_000_000)
+        waiting = await told_until(socket, lambda frame: True)
+        await socket.send(json.dumps({"type": "cancel", "task_id": waiting["task_id"]}))
+        assert (await told_until(socket, lambda frame: frame["state"] in FINAL))["state"] == "REVOKED"
+        site.worker(1)
+        await start(socket, 10_000)
+        frames = await until_the_end(socket)
+        assert frames[-1]["state"] == "SUCCESS"
+        assert waiting["task_id"] not in {frame["task_id"] for frame in frames}
+
+
+async def test_a_job_whose_worker_was_killed_in_a_folder_broker_has_failed(embedded):
+    host = embedded.web()
+    worker = embedded.worker(1)
+    async with asyncio.timeout(60), page(host) as socket:
+        await start(socket, 100_000_000)
+        running = await told_until(socket, lambda frame: frame["percent"])
+        await start(socket, 10_000)
+        embedded.stop(worker, signal.SIGKILL)
+        end = await told_until(socket, lambda frame: frame["state"] in FINAL)
+        assert (end["task_id"], end["state"]) == (running["task_id"], "FAILURE")
+        assert "worker" in end["error"]
+        assert end["percent"] >= running["percent"]
+        embedded.worker(1)
+        end = await told_until(socket, lambda frame: frame["state"] in FINAL)
+        assert (end["state"], end["result"], end["attempt"]) == ("SUCCESS", 1229, 1)

@@ -1,7 +1,7 @@
 import pytest
 
 from HomeApp.models import State
-from HomeApp.reply import FAILED, UNSTORABLE, Reply
+from HomeApp.reply import FAILED, PARTIAL, UNSTORABLE, Reply
 
 
 def body(status="PROGRESS", result=None, traceback=None) -> dict:
@@ -24,6 +24,8 @@ def test_what_is_no_number_is_unknown(number):
 
 def test_words_are_cut_to_what_a_row_and_a_database_can_hold():
     assert Reply.of(progress(description="a\0b\ud800" + "c" * 300)).description == "ab?" + "c" * 197
+    assert Reply.of(progress(partial="a\0b\ud800" + "c" * 9000)).partial == "ab?" + "c" * (PARTIAL - 3)
+    assert Reply.of(progress()).partial == ""
 
 
 @pytest.mark.parametrize("result", [None, 0, 78498, "text", [1, {"a": None}], {"primes": 4}])

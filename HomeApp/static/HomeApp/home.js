@@ -1,6 +1,6 @@
 // START: each press starts a job of its own, and each job has a bar of its own.
 import $ from "./jquery.js";
-import { draw } from "./bar.js";
+import { animate, complain, draw } from "./bar.js";
 import { JobSocket } from "./socket.js";
 
 const pressed = new Map(); // ref -> the form it was started from, until the server has answered
@@ -11,13 +11,14 @@ const socket = new JobSocket({
     draw(job);
   },
   onError: (error) => {
+    if (complain(error)) return;
     const form = pressed.get(error.ref) ?? $("form.start").first();
     pressed.delete(error.ref);
     form.find(".problem").text(error.detail);
     if (error.field) form.find(`[name="${CSS.escape(error.field)}"]`).attr("aria-invalid", "true");
   },
-  onLink: (open) => $("#link").toggleClass("live", open).text(open ? "live" : "reconnecting…"),
 });
+animate(socket);
 
 $("form.start").on("submit", (event) => {
   event.preventDefault();

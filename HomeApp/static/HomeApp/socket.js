@@ -1,26 +1,44 @@
-// The socket to ws/jobs/: snapshots come in, the newest of each job only; starts go out, and none is lost or doubled.
+// The socket to ws/jobs/: snapshots come in, the newest of each job only; what is asked goes out, and none of it is
+// lost or doubled.
+import $ from "./jquery.js";
+
 const FIRST_WAIT = 500; // milliseconds
 const LONGEST_WAIT = 15000;
+const PING_EVERY = 20000;
+const PATIENCE = 10000; // for the answer to a ping: a line that has been cut silently looks open for ever
 const FINAL = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
 
+const LINK = { live: "live", reconnecting: "reconnecting…" };
+
 export class JobSocket {
-  // onJob(snapshot), onError(frame), onLink(open: boolean)
-  constructor({ onJob, onError, onLink }) {
-    Object.assign(this, { onJob, onError, onLink });
+  // onJob(snapshot), onError(frame)
+  constructor({ onJob, onError }) {
+    Object.assign(this, { onJob, onError });
     this.newest = new Map(); // task_id -> its newest snapshot
-    this.unanswered = new Map(); // ref -> the start frame, until the server has answered it
+    this.unanswered = new Map(); // ref, or task_id of a cancel -> the frame, until the server has answered it
     this.wait = FIRST_WAIT;
     this.open();
-    window.addEventListener("online", () => this.retryNow());
-    document.addEventListener("visibilitychange", () => document.hidden || this.retryNow());
+    window.addEventListener("online", () => this.wake());
+    document.addEventListener("visibilitychange", () => document.hidden || this.wake());
   }
 
   start(kind, params) {
-    const ref = uuid();
-    const frame = JSON.stringify({ type: "start", kind, params, ref });
-    this.unanswered.set(ref, frame);
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(frame);
-    return ref;
+    return this.ask({ type: "start", kind, params, ref: uuid() });
+  }
+
+  retry(task_id) {
+    return this.ask({ type: "retry", task_id, ref: uuid() });
+  }
+
+  cancel(task_id) {
+    this.ask({ type: "cancel", task_id });
+  }
+
+  ask(frame) {
+    const text = JSON.stringify(frame);
+    this.unanswered.set(frame.ref ?? frame.task_id, text);
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(text);
+    return frame.ref;
   }
 
   open() {
@@ -28,27 +46,52 @@ export class JobSocket {
     this.socket = new WebSocket(`${scheme}//${location.host}/ws/jobs/`);
     this.socket.onopen = () => {
       this.wait = FIRST_WAIT;
-      this.onLink(true);
+      this.onLink("live");
       // The server takes the same ref only once, so what may have been lost is simply said again.
       for (const frame of this.unanswered.values()) this.socket.send(frame);
+      this.within(PING_EVERY, () => this.ping());
     };
     this.socket.onmessage = (event) => this.take(JSON.parse(event.data));
-    this.socket.onclose = () => {
-      this.onLink(false);
-      this.timer = setTimeout(() => this.open(), this.wait * (0.5 + Math.random()));
-      this.wait = Math.min(this.wait * 2, LONGEST_WAIT);
-    };
+    this.socket.onclose = () => this.closed();
+    this.within(PATIENCE, () => this.closed());
   }
 
-  retryNow() {
-    if (this.socket.readyState !== WebSocket.CLOSED) return;
+  closed() {
+    const { socket } = this;
+    socket.onopen = socket.onmessage = socket.onclose = null; // closing waits for the other side, which may be gone
+    socket.close();
+    this.onLink("reconnecting");
+    this.within(this.wait * (0.5 + Math.random()), () => this.open());
+    this.wait = Math.min(this.wait * 2, LONGEST_WAIT);
+  }
+
+  ping() {
+    this.socket.send('{"type": "ping"}');
+    this.within(PATIENCE, () => this.closed());
+  }
+
+  onLink(how) {
+    $("#link").toggleClass("live", how === "live").text(LINK[how]);
+  }
+
+  // One thing is waited for at a time: to be open, the next ping, its answer, the next try.
+  within(milliseconds, then) {
     clearTimeout(this.timer);
-    this.open();
+    this.timer = setTimeout(then, milliseconds);
+  }
+
+  // The tab is looked at again, or the network is back: what looks open may be dead, and the next try is due.
+  wake() {
+    if (this.socket.readyState === WebSocket.OPEN) this.ping();
+    else if (!this.socket.onclose) this.open();
   }
 
   take(frame) {
-    this.unanswered.delete(frame.ref);
+    this.within(PING_EVERY, () => this.ping());
+    if (frame.type === "pong") return;
+    this.unanswered.delete(frame.ref ?? frame.task_id);
     if (frame.type === "error") return this.onError(frame);
+    if (FINAL.has(frame.state)) this.unanswered.delete(frame.task_id);
     const known = this.newest.get(frame.task_id);
     if (known && (FINAL.has(known.state) || known.seq > frame.seq)) return;
     this.newest.set(frame.task_id, frame);
