@@ -168,6 +168,11 @@ class Run:
             self.violations += [f"{name} has died of a fault elsewhere." for name in dead]
             await self._wait_for_the_ends(starts, mended + PATIENCE)
             self.waited = time.monotonic() - mended
+            unended = [start for start, act in zip(self.plan.starts, starts, strict=True) if not act.done()]
+            self.violations += [f"A page still waits for what follows from {start}." for start in unended]
+            for act in starts:
+                if act.done():
+                    act.result()
         finally:
             for task in (*starts, *self.watching):
                 task.cancel()

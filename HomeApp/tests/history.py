@@ -48,9 +48,8 @@ class Heard:
 
     def task_of(self, ref: str) -> str | None:
         """Return the job that a start was answered with; None while it was not."""
-        return next(
-            (one.frame["task_id"] for one in self.told if one.frame.get("ref") == ref and "task_id" in one.frame), None
-        )
+        jobs = (one.frame for one in self.told if one.frame["type"] == "job")
+        return next((frame["task_id"] for frame in jobs if frame["ref"] == ref), None)
 
     def ended(self, task_id: str) -> bool:
         """Tell whether the end of a job was told."""
