@@ -275,6 +275,22 @@ async def test_a_cancelled_job_ends_as_revoked_before_every_page(whole, open_pag
         assert (await the_end(page, job))["state"] == "REVOKED"
 
 
+async def test_a_killed_child_that_had_ended_a_cancelled_job_before_cancels_no_other(whole, open_page):
+    page = open_page()
+    cancelled = [await press_start(page, 10_000_000, 664_579) for _ in whole.children()]
+    for job in cancelled:
+        await running(page, job)
+        await page.cancel(job)
+    for job in cancelled:
+        assert (await the_end(page, job))["state"] == "REVOKED"
+    job = await press_start(page)
+    await running(page, job)
+    for child in whole.children():
+        os.kill(child, signal.SIGKILL)
+    end = await the_end(page, job)
+    assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 2, ANSWER)
+
+
 async def test_a_job_whose_worker_is_killed_on_the_embedded_broker_ends_too(tmp_path):
     site = Site(tmp_path)
     try:
