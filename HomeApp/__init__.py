@@ -21,4 +21,5 @@ origin.py (which pages may ask), forms.py (what may be asked), threads.py (calls
 files.py (what jobs make), exports.py and workbook.py (the Excel export), routing.py, urls.py, views.py, admin.py.
 
 For programs: api.py (the JSON API), request.py (how it is read), problem.py (its errors).
+Signing up: users.py (the user), signup.py (POST /api/users/), welcome_email.py (what its job sends).
 """

@@ -1,9 +1,12 @@
 """The jobs as the admin sees them: to be read, never to be edited."""
 
 from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
 from django.http import HttpRequest
 
-from HomeApp.models import Job
+from HomeApp.models import Job, User
+
+admin.site.register(User, UserAdmin)
 
 
 @admin.register(Job)

@@ -72,7 +72,7 @@ class StartSerializer(serializers.Serializer):
     def get_fields(self) -> dict[str, Any]:
         """Return the fields, with the kinds that there are."""
         fields = super().get_fields()
-        fields["kind"].choices = sorted(jobs.kinds())
+        fields["kind"].choices = jobs.startable()
         return fields
 
 

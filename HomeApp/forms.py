@@ -42,3 +42,9 @@ class ExportJobsForm(forms.Form):
         if self.cleaned_data["everybody"] and not may_export_everybody(self.owner):
             raise forms.ValidationError(FORBIDDEN, code="forbidden")
         return self.cleaned_data["everybody"]
+
+
+class WelcomeEmailForm(forms.Form):
+    """The parameters of `welcome_email`: no address and no secret, as rows and messages are read by many."""
+
+    user_id = forms.IntegerField()

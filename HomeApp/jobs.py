@@ -3,7 +3,7 @@
 import logging
 import threading
 import uuid
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from celery import current_app
@@ -26,7 +26,7 @@ NO_SUCH_JOB = "task_id: you have no such job."
 HAS_ENDED = "task_id: this job has ended already, so there is nothing to cancel."
 NOT_TO_BE_REPEATED = "task_id: only a job that has failed or was cancelled can be repeated. Start a new one."
 UNREACHABLE = (
-    "The job could not be handed to a worker: the message broker cannot be reached. Press START again in a moment."
+    "The job could not be handed to a worker: the message broker cannot be reached. Start it again in a moment."
 )
 
 
@@ -52,10 +52,18 @@ def kinds() -> dict[str, JobTask]:
     return {name.rpartition(".")[2]: task for name, task in current_app.tasks.items() if isinstance(task, JobTask)}
 
 
-def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | None = None) -> Job:
+def startable() -> list[str]:
+    """Return the kinds that visitors may start themselves."""
+    return sorted(kind for kind, task in kinds().items() if task.startable)
+
+
+def start(
+    owner: str, kind: Any, params: Any, ref: Any = None, *, retry_of: Job | None = None, by_site: bool = False
+) -> Job:
     """Start a job: check it, write its row, send its task. The same ref twice starts one job.
 
-    Where the broker cannot be reached, the job is there all the same, as a FAILURE that says so.
+    Within a transaction, the task is sent once that is committed. Where the broker cannot be reached, the job is there
+    all the same, as a FAILURE that says so.
 
     Args:
         owner: who asks, from `HomeApp.owner`.
@@ -63,6 +71,7 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | N
         params: a dict of what the kind's form asks for; what is missing takes the form's initial value.
         ref: the asker's own id of this start, a UUID or its text; a new one unless given.
         retry_of: the job that this one repeats, if it repeats one.
+        by_site: whether the site itself asks, on the owner's behalf: it may start what its visitors may not.
 
     Returns:
         The job, new or already there.
@@ -72,10 +81,8 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | N
     """
     ref = _ref(ref)
     task = kinds().get(kind) if isinstance(kind, str) else None
-    if task is None:
-        raise Refused(
-            "unknown_kind", f"kind: there is no such kind of job. Known: {', '.join(sorted(kinds()))}.", "kind"
-        )
+    if task is None or not (task.startable or by_site):
+        raise Refused("unknown_kind", f"kind: there is no such kind of job. Known: {', '.join(startable())}.", "kind")
     params = _params(owner, task, params)
     with transaction.atomic():
         _one_start_at_a_time(owner)
@@ -87,7 +94,7 @@ def start(owner: str, kind: Any, params: Any, ref: Any = None, retry_of: Job | N
             raise Refused("too_many_jobs", TOO_MANY.format(settings.JOBS_UNFINISHED_PER_OWNER))
         title = task.title.format(**params) or kind
         job = Job.objects.create(owner=owner, ref=ref, kind=kind, params=params, title=title, retry_of=retry_of)
-    send(job)
+    transaction.on_commit(partial(send, job))
     return job
 
 
@@ -137,7 +144,7 @@ def retry(owner: str | None, task_id: Any, ref: Any = None) -> Job:
     job = job_of(owner, task_id)
     if job.state not in (State.FAILURE, State.REVOKED):
         raise Refused("not_to_be_repeated", NOT_TO_BE_REPEATED, "task_id")
-    return start(job.owner, job.kind, job.params, ref, retry_of=job)
+    return start(job.owner, job.kind, job.params, ref, retry_of=job, by_site=True)
 
 
 def stop(job: Job) -> None:

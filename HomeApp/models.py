@@ -10,6 +10,10 @@ from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 
+from HomeApp.users import User
+
+__all__ = ["FINAL", "SEQ_PER_ATTEMPT", "Job", "State", "User"]
+
 #: Reports of one attempt are numbered from `attempt * SEQ_PER_ATTEMPT`; whatever ends an attempt takes the last
 #: number. So a later attempt outranks an earlier one, and an end outranks every report of its attempt.
 SEQ_PER_ATTEMPT = 10**9

@@ -37,6 +37,13 @@ class JobError(Exception):
     """Raised by a task to end its job with a sentence that the visitor may read."""
 
 
+class TryAgain(JobError):
+    """Raised by a task to have its job tried again, `max_retries` times at most, and later each time.
+
+    When no retry is left, it ends the job, as any `JobError` does.
+    """
+
+
 class JobTask(Task):
     """The base of every task that a job can run: `@shared_task(base=JobTask, bind=True, form=..., title=...)`.
 
@@ -50,6 +57,14 @@ class JobTask(Task):
     form: type[forms.Form] = forms.Form
     #: What the job is called on the page: a format string over the cleaned `params`.
     title: str = ""
+    #: Whether visitors may start it themselves, or only the site on their behalf.
+    startable: bool = True
+
+    #: Celery's own words for retries: up to 5, 10, 20 seconds later, at random, so that not all come back at once.
+    autoretry_for = (TryAgain,)
+    max_retries = 3
+    retry_backoff = 5
+    retry_jitter = True
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Send the task as Celery does, answering to the reply queue."""

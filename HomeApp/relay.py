@@ -21,7 +21,7 @@ from kombu import Connection, Consumer, Message
 from kombu.exceptions import OperationalError as KombuOperationalError
 
 from HomeApp.hub import Snapshot
-from HomeApp.models import FINAL, SEQ_PER_ATTEMPT, Job, State
+from HomeApp.models import FINAL, Job, State
 from HomeApp.reply import Reply
 from HomeApp.reply_queue import REPLY_QUEUE
 from HomeApp.sweep import EVERY, sweep
@@ -202,15 +202,13 @@ def _apply(job: Job, reply: Reply) -> bool:
         return False
     if reply.state in FINAL:
         job.end(reply.state, result=reply.result, error=reply.error, traceback=reply.traceback)
-    elif reply.state == State.RETRY:
-        job.state, job.error = State.RETRY, reply.error
-        job.seq = max((job.attempt + 1) * SEQ_PER_ATTEMPT - 2, job.seq + 1)
     elif reply.seq <= job.seq:
         return False
+    elif reply.state == State.RETRY:
+        job.state, job.seq, job.attempt, job.error = reply.state, reply.seq, reply.attempt, reply.error
     else:
-        job.state, job.seq, job.attempt = reply.state, reply.seq, reply.attempt
+        job.state, job.seq, job.attempt, job.error = reply.state, reply.seq, reply.attempt, ""
         job.current, job.total, job.description = reply.current, reply.total, reply.description
-        job.error = ""
         job.reported_at = timezone.now()
         job.started_at = job.started_at or job.reported_at
         job.partial = reply.partial

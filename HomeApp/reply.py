@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from HomeApp.models import FINAL, State
-from HomeApp.progress import JobError
+from HomeApp.models import FINAL, SEQ_PER_ATTEMPT, State
+from HomeApp.progress import JobError, TryAgain
 
 #: Characters of a result that is not yet whole, at most: it is sent again with every report.
 PARTIAL = 4000
@@ -41,7 +41,8 @@ class Reply:
         """Read the body of an rpc reply.
 
         Args:
-            body: `task_id`, `status`, `result` and `traceback`, as Celery's result backends write them.
+            body: `task_id`, `status`, `result` and `traceback`, as Celery's result backends write them, and the
+                `attempt`, as `ReplyBackend` adds it.
 
         Raises:
             ValueError, TypeError, KeyError: it is no reply of a `JobTask`.
@@ -53,7 +54,11 @@ class Reply:
             return cls(body["task_id"], state, result=result)
         if state == State.REVOKED:
             return cls(body["task_id"], state)
-        if state in FINAL or state == State.RETRY:
+        if state == State.RETRY:
+            attempt = int(body["attempt"])
+            seq = (attempt + 1) * SEQ_PER_ATTEMPT - 2  # before its job's end, after all else of its attempt
+            return cls(body["task_id"], state, seq=seq, attempt=attempt, error=_sentence(result))
+        if state in FINAL:
             return cls(body["task_id"], state, error=_sentence(result), traceback=_text(body["traceback"]))
         return cls(
             body["task_id"],
@@ -88,6 +93,6 @@ def _sentence(exception: Any) -> str:
     if not isinstance(exception, dict):
         return FAILED
     kind, message = exception.get("exc_type"), exception.get("exc_message")
-    if kind == JobError.__name__ and message:
+    if kind in (JobError.__name__, TryAgain.__name__) and message:
         return _text(message[0] if isinstance(message, list) else message)[:500]
     return SENTENCES.get(str(kind), FAILED)

@@ -53,9 +53,11 @@ class ReplyBackend(RPCBackend):
             The result.
         """
         queue, correlation_id = self.destination_for(task_id, request)
+        reply = self._to_result(task_id, state, result, traceback, request)
+        reply["attempt"] = getattr(request, "attempt", None)
         with self.app.amqp.producer_pool.acquire(block=True) as producer:
             producer.publish(
-                self._to_result(task_id, state, result, traceback, request),
+                reply,
                 exchange="",
                 routing_key=queue,
                 correlation_id=correlation_id,

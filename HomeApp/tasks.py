@@ -7,9 +7,10 @@ from celery import shared_task
 from django.utils import timezone
 
 from HomeApp import exports, files, primes, workbook
-from HomeApp.forms import CountPrimesForm, ExportJobsForm, SearchForm
-from HomeApp.models import Job, SearchResult, State
-from HomeApp.progress import JobError, JobTask
+from HomeApp import welcome_email as welcome
+from HomeApp.forms import CountPrimesForm, ExportJobsForm, SearchForm, WelcomeEmailForm
+from HomeApp.models import Job, SearchResult, State, User
+from HomeApp.progress import JobError, JobTask, TryAgain
 from HomeApp.search import provider
 from HomeApp.search.provider import SearchFailed
 
@@ -52,3 +53,15 @@ def export_jobs(self: JobTask, everybody: bool) -> dict[str, Any]:
 def delete_old_files() -> None:
     """Delete the files of jobs that ended long ago; `celery beat` sends this, and no owner watches it."""
     files.delete_old(timezone.now())
+
+
+@shared_task(base=JobTask, bind=True, form=WelcomeEmailForm, title="Welcome e-mail", startable=False)
+def welcome_email(self: JobTask, user_id: int) -> None:
+    """Send a new user the welcome e-mail."""
+    user = User.objects.filter(pk=user_id).first()
+    if user is None:
+        raise JobError("The e-mail could not be sent: there is no such user any more.")
+    try:
+        welcome.send(user.email, user.username)
+    except welcome.Unsent as unsent:
+        raise (TryAgain if unsent.temporary else JobError)(str(unsent)) from unsent

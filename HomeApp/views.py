@@ -1,9 +1,12 @@
 """The pages."""
 
 from django.conf import settings
+from django.contrib.auth.password_validation import password_validators_help_texts
+from django.contrib.auth.views import LoginView
 from django.core.paginator import Paginator
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
@@ -68,6 +71,24 @@ def my_jobs(request: HttpRequest) -> HttpResponse:
     mine = Job.objects.filter(owner=owner_of(request.session)).order_by("-created_at", "pk")
     page = Paginator(mine, JOBS_PER_PAGE).get_page(request.GET.get("page"))
     return render(request, "HomeApp/jobs.html", {"page": page})
+
+
+@require_safe
+@never_cache
+def signup(request: HttpRequest) -> HttpResponse:
+    """The sign-up form, which signup.js posts to the API."""
+    if request.user.is_authenticated:
+        return redirect("home")
+    remember_visitor(request.session)
+    get_token(request)  # its cookie is what the form's post brings
+    return render(request, "HomeApp/signup.html", {"password_rules": password_validators_help_texts()})
+
+
+class LogInView(LoginView):
+    """The log-in form; whoever is logged in has nothing to do there."""
+
+    template_name = "HomeApp/login.html"
+    redirect_authenticated_user = True
 
 
 @require_safe

@@ -6,11 +6,11 @@ import pytest
 from celery import current_app
 from channels.layers import channel_layers
 from channels.testing import WebsocketCommunicator
-from django.contrib.auth.models import User
 from django.test import Client
 
 from CeleryProgressbar.asgi import websocket
 from HomeApp.hub import hub
+from HomeApp.models import User
 from HomeApp.owner import VISITOR
 from HomeApp.relay import Relay
 from HomeApp.tests.openai_server import openai_process, openai_server
@@ -65,6 +65,12 @@ class Socket(WebsocketCommunicator):
     async def frame(self) -> dict:
         """Return the next frame."""
         return json.loads(await self.receive_from(timeout=5))
+
+    async def until(self, **fields) -> dict:
+        """Return the first frame with these fields: what was read from a row may be told again as news."""
+        while not fields.items() <= (frame := await self.frame()).items():
+            continue
+        return frame
 
     async def closed(self) -> int:
         """Return the code with which the server closes."""

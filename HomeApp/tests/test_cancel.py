@@ -40,8 +40,9 @@ async def test_a_waiting_job_has_ended_at_once_for_every_page_of_its_owner(socke
     started = await page.frame()
     await other.frame()
     await page.send(type="cancel", task_id=started["task_id"])
-    for frame in (await page.frame(), await other.frame()):
-        assert (frame["task_id"], frame["state"], frame["cancelling"]) == (started["task_id"], "REVOKED", False)
+    for one in (page, other):
+        frame = await one.until(state="REVOKED")
+        assert (frame["task_id"], frame["cancelling"]) == (started["task_id"], False)
     assert await in_thread(Job.objects.begin, started["task_id"], 3) is None
 
 

@@ -194,7 +194,7 @@ async def test_a_second_page_sees_the_same_job_and_every_change(socket, owner, t
     assert await second.frame() == frame
     job = await Job.objects.aget(pk=frame["task_id"])
     await publish(the_hub, job, state=State.PROGRESS, current=1, total=4, seq=9)
-    assert (await first.frame())["percent"] == (await second.frame())["percent"] == 25
+    assert await first.until(percent=25) == await second.until(percent=25)
 
 
 async def test_a_reload_shows_what_was_last_shown_even_where_the_row_lags_behind(socket, owner, the_hub):

@@ -61,4 +61,4 @@ def test_make_run_brings_up_the_site_and_ctrl_c_leaves_nothing_behind(tmp_path):
     assert "worker.1 | " in shown
     assert "beat: Starting..." in shown
     assert "WebSocket CONNECT /ws/jobs/" in shown
-    assert not list((data / "broker" / "queue").iterdir())
+    assert not list((data / "broker" / "queue").glob("**/*.msg"))

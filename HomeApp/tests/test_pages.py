@@ -1,11 +1,10 @@
 from contextlib import closing
 
 import pytest
-from django.contrib.auth.models import User
 from django.contrib.staticfiles import finders
 from django.db import OperationalError, connection
 
-from HomeApp.models import Job, State
+from HomeApp.models import Job, State, User
 from HomeApp.owner import VISITOR, owner_of
 
 pytestmark = pytest.mark.django_db

@@ -1,6 +1,7 @@
 """The worker's side, with the broker replaced by a list."""
 
 import itertools
+import json
 import uuid
 
 import pytest
@@ -9,11 +10,13 @@ from celery.app.trace import build_tracer
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
+from kombu.utils.json import dumps
 
 from HomeApp import progress
 from HomeApp.jobs import kinds
 from HomeApp.models import SEQ_PER_ATTEMPT, Job, State
-from HomeApp.progress import MOST_ATTEMPTS, OLD_NEWS, REPORTS_PER_SECOND, JobError, JobTask
+from HomeApp.progress import MOST_ATTEMPTS, OLD_NEWS, REPORTS_PER_SECOND, JobError, JobTask, TryAgain
+from HomeApp.reply import Reply
 from HomeApp.reply_queue import REPLY_QUEUE
 
 pytestmark = pytest.mark.django_db
@@ -45,14 +48,14 @@ def clock(monkeypatch) -> list[float]:
 def run(replies):
     """Runs a function as the task of a new job, as a worker does, and returns the job."""
 
-    def run(function, job=None, **options):
+    def run(function, job=None, retries=0, **options):
         job = job or Job.objects.create(owner="visitor-1", kind="test", title="A test")
 
         def body(task):
             return function(task)
 
         task = current_app.task(base=JobTask, bind=True, name=f"test-{uuid.uuid4()}", **options)(body)
-        request = {"id": str(job.pk), "reply_to": REPLY_QUEUE.name, "delivery_info": {}}
+        request = {"id": str(job.pk), "reply_to": REPLY_QUEUE.name, "delivery_info": {}, "retries": retries}
         build_tracer(task.name, task, app=current_app._get_current_object())(str(job.pk), (), {}, request)
         return job
 
@@ -61,6 +64,14 @@ def run(replies):
 
 def states(replies) -> list[str]:
     return [state for state, _ in replies]
+
+
+@pytest.fixture
+def resent(monkeypatch) -> list[dict]:
+    """What tasks send to the broker, as the options they send it with."""
+    sent = []
+    monkeypatch.setattr("celery.app.task.Task.apply_async", lambda self, *args, **options: sent.append(options))
+    return sent
 
 
 def percentages(replies) -> list[float]:
@@ -223,3 +234,48 @@ def test_replies_go_to_the_one_queue(monkeypatch):
     monkeypatch.setattr("celery.app.task.Task.apply_async", lambda self, *args, **options: sent.update(options))
     kinds()["count_primes"].delay(below=1000)
     assert sent["reply_to"] == REPLY_QUEUE.name
+
+
+def not_yet(task):
+    raise TryAgain("The server is busy.")
+
+
+def test_a_task_that_says_try_again_is_sent_again_to_the_same_job_later_each_time(run, replies, resent):
+    for retries in range(3):
+        job = run(not_yet, retries=retries)
+        assert replies[-1][0] == "RETRY"
+        sent = resent.pop()
+        assert (sent["task_id"], sent["reply_to"], sent["retries"]) == (str(job.pk), REPLY_QUEUE.name, retries + 1)
+        assert 0 <= sent["countdown"] <= 5 * 2**retries
+
+
+def test_when_no_retry_is_left_the_job_fails_with_the_same_sentence(run, replies, resent):
+    run(not_yet, retries=3)
+    state, problem = replies[-1]
+    assert (state, problem.args, resent) == ("FAILURE", ("The server is busy.",), [])
+
+
+def test_a_task_may_retry_in_celerys_own_words_too(run, replies, resent):
+    def body(task):
+        task.retry(countdown=60, max_retries=1)
+
+    run(body)
+    assert replies[-1][0] == "RETRY"
+    assert resent[-1]["countdown"] == 60
+    run(body, retries=1)
+    assert replies[-1][0] == "FAILURE"
+
+
+def test_a_reply_names_its_attempt(monkeypatch, resent):
+    published = []
+    monkeypatch.setattr(
+        "kombu.messaging.Producer.publish", lambda self, body, **options: published.append(json.loads(dumps(body)))
+    )
+    job = Job.objects.create(owner="visitor-1", kind="test", title="A test", attempt=2)
+    task = current_app.task(base=JobTask, bind=True, name=f"test-{uuid.uuid4()}")(not_yet)
+    request = {"id": str(job.pk), "reply_to": REPLY_QUEUE.name, "delivery_info": {}}
+    build_tracer(task.name, task, app=current_app._get_current_object())(str(job.pk), (), {}, request)
+    assert [(body["status"], body["attempt"]) for body in published] == [("STARTED", 3), ("RETRY", 3)]
+    reply = Reply.of(published[-1])
+    assert (reply.state, reply.attempt, reply.error) == ("RETRY", 3, "The server is busy.")
+    assert published[0]["result"]["seq"] < reply.seq < 4 * SEQ_PER_ATTEMPT - 1

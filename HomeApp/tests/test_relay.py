@@ -28,6 +28,10 @@ def ended(job, state, **fields) -> Reply:
     return Reply(str(job.pk), State(state), **fields)
 
 
+def again(job, attempt=1, **fields) -> Reply:
+    return Reply(str(job.pk), State.RETRY, seq=(attempt + 1) * SEQ_PER_ATTEMPT - 2, attempt=attempt, **fields)
+
+
 def told(relay) -> list[tuple[str, float | None]]:
     """What a watcher is shown of what has been published: a hub drops what is no news."""
     shown = []
@@ -55,12 +59,29 @@ def test_a_jobs_way_is_told_state_by_state(relay, job):
 def test_seq_grows_with_every_snapshot(relay, job):
     relay.relay([said(job, "STARTED", 1)])
     relay.relay([said(job, "PROGRESS", 2, current=1, total=2)])
-    relay.relay([ended(job, "RETRY", error="Not yet.")])
+    relay.relay([again(job, error="Not yet.")])
     relay.relay([said(job, "STARTED", 1, attempt=2)])
     relay.relay([ended(job, "FAILURE", error="No.")])
     numbers = [item.seq for item in relay.published]
     assert numbers == sorted(set(numbers))
     assert len(numbers) == 5
+
+
+def test_a_retry_says_why_until_the_next_attempt_begins(relay, job):
+    relay.relay([said(job, "PROGRESS", 2, current=1, total=2)])
+    relay.relay([again(job, error="Not yet.")])
+    job.refresh_from_db()
+    assert (job.state, job.error, job.percent) == ("RETRY", "Not yet.", 50)
+    relay.relay([said(job, "STARTED", 1, attempt=2)])
+    job.refresh_from_db()
+    assert (job.state, job.error, job.percent) == ("STARTED", "", None)
+
+
+def test_a_late_retry_of_an_earlier_attempt_changes_nothing(relay, job):
+    relay.relay([said(job, "STARTED", 1, attempt=2)])
+    relay.relay([again(job, error="Not yet.")])
+    relay.relay([said(job, "PROGRESS", 2, attempt=2, current=1, total=2)])
+    assert told(relay) == [("STARTED", None), ("PROGRESS", 50)]
 
 
 def test_of_many_percentages_in_a_batch_only_the_newest_is_told(relay, job):
