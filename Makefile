@@ -38,4 +38,10 @@ bench: .venv/bench
 	.venv/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
-.PHONY: run test bench
+# Needs RabbitMQ, Redis and PostgreSQL; see CONTRIBUTING.md. `make faults SEED=1 RUNS=200` is the long one.
+SEED ?= 1
+RUNS ?= 25
+faults: .venv/test
+	@.venv/bin/python -m HomeApp.tests.faults --seed $(SEED) --runs $(RUNS)
+
+.PHONY: run test bench faults

@@ -1,13 +1,13 @@
 """The site as it really runs: web processes and workers of their own, beside real services."""
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class Site:
         self.environment |= {"DATA_DIR": str(folder / "var"), "PYTHONUNBUFFERED": "1", **environment}
         self.folder = folder
         self.processes: list[subprocess.Popen] = []
+        self.workers = itertools.count(1)
         self.manage("migrate", "-v", "0")
 
     def manage(self, *arguments: str):
@@ -56,15 +57,15 @@ class Site:
     def web(self, port: int | None = None) -> str:
         """Start a web process. Returns its host and port."""
         host = f"127.0.0.1:{port or free_port()}"
-        self._start(f"web-{host.rpartition(':')[2]}", "manage.py", "runserver", "--noreload", host)
-        wait_until(lambda: self._healthy(host), f"{host} answers; see {self.folder}")
+        self.start(f"web-{host.rpartition(':')[2]}", "manage.py", "runserver", "--noreload", host)
+        wait_until(lambda: healthy(host), f"{host} answers; see {self.folder}")
         return host
 
     def worker(self, concurrency: int = 2, *options: str) -> subprocess.Popen:
         """Start a worker, and wait until it is ready."""
-        name = f"worker-{len(self.processes)}"
+        name = f"worker-{next(self.workers)}"
         command = ["-m", "celery", "-A", "CeleryProgressbar", "worker", "-l", "info"]
-        process = self._start(name, *command, "-c", str(concurrency), "-n", name, *options)
+        process = self.start(name, *command, "-c", str(concurrency), "-n", name, *options)
         wait_until(lambda: " ready." in self.log(name), f"{name} is ready; see {self.folder}")
         return process
 
@@ -86,12 +87,13 @@ class Site:
             process.wait()
         self.processes.clear()
 
-    def _start(self, name: str, *command: str) -> subprocess.Popen:
-        with (self.folder / f"{name}.log").open("w") as log:
+    def start(self, name: str, *command: str, **environment: str) -> subprocess.Popen:
+        """Start a process of Python, and wait for nothing; its log goes on where an earlier one of that name ended."""
+        with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=ROOT,
-                env=self.environment,
+                env=self.environment | environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -99,9 +101,11 @@ class Site:
         self.processes.append(process)
         return process
 
-    def _healthy(self, host: str) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{host}/healthz", timeout=5) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, ConnectionError):
-            return False
+
+def healthy(host: str) -> bool:
+    """Tell whether a web process can do its work."""
+    try:
+        with urllib.request.urlopen(f"http://{host}/healthz", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False

@@ -3,6 +3,7 @@
 A service that is missing skips the test, saying so; under CI=true it fails it.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -33,23 +34,31 @@ def rabbitmqctl(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-@pytest.fixture(scope="session")
-def amqp_url():
-    """A virtual host of RabbitMQ, empty."""
+@contextlib.contextmanager
+def virtual_host():
+    """A virtual host of RabbitMQ, empty. Its URL."""
     if not shutil.which("rabbitmqctl"):
         missing("RabbitMQ", "rabbitmqctl is not installed")
     name = f"test-{uuid.uuid4().hex}"
     url = AMQP.rstrip("/") + f"/{name}"
     try:
-        rabbitmqctl("add_vhost", name)
-        rabbitmqctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
-        with Connection(url, connect_timeout=5) as connection:
-            connection.connect()
+        try:
+            rabbitmqctl("add_vhost", name)
+            rabbitmqctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+            with Connection(url, connect_timeout=5) as connection:
+                connection.connect()
+        except (subprocess.SubprocessError, OSError) as problem:
+            missing("RabbitMQ", getattr(problem, "stderr", None) or problem)
         yield url
-    except (subprocess.SubprocessError, OSError) as problem:
-        missing("RabbitMQ", getattr(problem, "stderr", None) or problem)
     finally:
         rabbitmqctl("delete_vhost", name)
+
+
+@pytest.fixture(scope="session")
+def amqp_url():
+    """A virtual host of RabbitMQ, empty."""
+    with virtual_host() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +75,9 @@ def redis_url():
     client.close()
 
 
-@pytest.fixture
-def postgres_url():
-    """A database of PostgreSQL, empty."""
+@contextlib.contextmanager
+def database():
+    """A database of PostgreSQL, empty. Its URL."""
     name = f"test_{uuid.uuid4().hex}"
     try:
         admin = psycopg.connect(POSTGRES, autocommit=True)
@@ -76,8 +85,17 @@ def postgres_url():
         missing("PostgreSQL", problem)
     with admin:
         admin.execute(f'CREATE DATABASE "{name}"')
-        yield POSTGRES.rpartition("/")[0] + f"/{name}"
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        try:
+            yield POSTGRES.rpartition("/")[0] + f"/{name}"
+        finally:
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def postgres_url():
+    """A database of PostgreSQL, empty."""
+    with database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

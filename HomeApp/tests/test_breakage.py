@@ -1,0 +1,308 @@
+"""The truth, whatever breaks: real processes, killed, stopped, cut off and started again while a job runs."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from HomeApp.tests.fault_proxy import Mode
+from HomeApp.tests.history import FINAL, check
+from HomeApp.tests.processes import Site, wait_until
+from HomeApp.tests.stage import LINES, WEBS, WORKER
+from HomeApp.tests.watcher import Watcher, visit
+
+#: About 2 s of work for an idle core, and the answer.
+BELOW, ANSWER = 3_000_000, 216_816
+#: Seconds in which everything must be well again, on a machine that is busy with other things too.
+PATIENCE = 90
+
+BROKER_LINES = [line for line in LINES if line[1] == "broker"]
+DATABASE_LINES = [line for line in LINES if line[1] == "database"]
+
+
+@pytest.fixture
+def whole(stage):
+    """The stage with nothing broken, before and after."""
+    stage.mend()
+    yield stage
+    stage.mend()
+
+
+@pytest.fixture
+async def open_page(stage):
+    """Opens pages, all of one owner; at the end, holds what they were told against the rules."""
+    pages, watching = [], []
+    cookie = await asyncio.to_thread(visit, stage.host(WEBS[0]))
+
+    def open_page(*webs: str, hosts: list[str] | None = None) -> Watcher:
+        hosts = hosts or [stage.host(web) for web in webs or WEBS]
+        pages.append(Watcher(f"page-{len(pages) + 1}", "owner", hosts, cookie))
+        watching.append(asyncio.create_task(pages[-1].watch()))
+        return pages[-1]
+
+    yield open_page
+    await asyncio.sleep(0.5)  # whatever might still come would be one too many
+    asked = {ref for page in pages for ref in page.asked}
+    violations = check(pages, [row for row in await asyncio.to_thread(stage.rows) if row["ref"] in asked])
+    for task in watching:
+        task.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
+    assert violations == []
+
+
+async def press_start(page, below=BELOW, answer=ANSWER) -> str:
+    """Press START. Returns the job's id, once that was told."""
+    ref = await page.start("count_primes", {"below": below}, answer)
+    async with asyncio.timeout(PATIENCE):
+        return await page.until(lambda: page.task_of(ref))
+
+
+async def running(page, task_id, attempt=1):
+    """Wait until a job has got somewhere."""
+
+    def has_got_somewhere() -> bool:
+        frames = (one.frame for one in page.frames(task_id))
+        return any(frame["attempt"] == attempt and (frame["percent"] or 0) > 0 for frame in frames)
+
+    async with asyncio.timeout(PATIENCE):
+        await page.until(has_got_somewhere)
+
+
+async def the_end(page, task_id) -> dict:
+    """Wait until a job's end is told, and return it."""
+    async with asyncio.timeout(PATIENCE):
+        await page.until(lambda: page.ended(task_id))
+    return page.shown(task_id)[-1]
+
+
+async def test_a_job_whose_worker_is_killed_is_done_by_the_next_worker(whole, open_page):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    whole.kill(WORKER)
+    whole.start(WORKER)
+    end = await the_end(page, job)
+    assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 2, ANSWER)
+
+
+async def test_a_job_whose_workers_main_process_alone_is_killed_is_done_once(whole, open_page):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    whole.kill_alone(WORKER)
+    whole.start(WORKER)
+    end = await the_end(page, job)
+    assert (end["state"], end["result"]) == ("SUCCESS", ANSWER)
+
+
+async def test_a_job_whose_pool_child_is_killed_says_attempt_2_and_is_done(whole, open_page):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    for child in whole.children():
+        os.kill(child, signal.SIGKILL)
+    end = await the_end(page, job)
+    assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 2, ANSWER)
+
+
+async def test_a_job_that_loses_its_worker_three_times_has_failed(whole, open_page):
+    page = open_page()
+    job = await press_start(page, 10_000_000, 664_579)
+    for attempt in (1, 2, 3):
+        await running(page, job, attempt)
+        for child in whole.children():
+            os.kill(child, signal.SIGKILL)
+    end = await the_end(page, job)
+    assert (end["state"], end["attempt"]) == ("FAILURE", 3)
+    assert end["error"]
+    assert 0 < end["percent"] < 100
+
+
+async def test_the_end_is_told_by_a_web_process_that_was_killed_and_started_again(whole, open_page):
+    page = open_page("web-1")
+    job = await press_start(page)
+    await running(page, job)
+    whole.kill("web-1")
+    whole.start("web-1")
+    assert (await the_end(page, job))["result"] == ANSWER
+    assert page.connections >= 2
+
+
+async def test_an_end_while_all_web_processes_are_down_is_told_on_their_return(whole, open_page):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    for web in WEBS:
+        whole.kill(web)
+    ended = f"[{job}] succeeded"
+    await asyncio.to_thread(wait_until, lambda: ended in whole.site.log(WORKER), "the job has ended", PATIENCE)
+    assert not page.ended(job)
+    for web in WEBS:
+        whole.start(web)
+    assert (await the_end(page, job))["result"] == ANSWER
+
+
+async def test_a_start_whose_web_process_dies_before_it_has_sent_the_task_is_not_lost(whole, open_page):
+    page = open_page("web-1")
+    other = open_page("web-2")
+    async with asyncio.timeout(PATIENCE):
+        await other.until(lambda: other.connections)
+        await page.until(lambda: page.connections)
+    whole.break_lines([("web-1", "broker")], Mode.HALF_OPEN)
+    before = len(whole.rows())
+    ref = await page.start("count_primes", {"below": 10_000}, 1_229)
+    await asyncio.to_thread(wait_until, lambda: len(whole.rows()) > before, "the row is written")
+    whole.kill("web-1")
+    whole.break_lines([("web-1", "broker")], Mode.PASS)
+    whole.start("web-1")
+    async with asyncio.timeout(PATIENCE):
+        job = await page.until(lambda: page.task_of(ref))
+    await the_end(page, job)
+    await the_end(other, job)
+
+
+@pytest.mark.parametrize("whose", [[WORKER], [*WEBS], [*WEBS, WORKER]], ids=lambda whose: "+".join(whose))
+@pytest.mark.parametrize("mode", [Mode.RESET, Mode.HALF_OPEN], ids=lambda mode: mode.name)
+async def test_a_job_succeeds_though_the_broker_is_cut_off_for_a_while(whole, open_page, whose, mode):
+    lines = [line for line in BROKER_LINES if line[0] in whose]
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    whole.break_lines(lines, mode)
+    await asyncio.sleep(2)
+    whole.break_lines(lines, Mode.PASS)
+    end = await the_end(page, job)
+    assert (end["state"], end["result"]) == ("SUCCESS", ANSWER)
+    another = await press_start(page, 10_000, 1_229)
+    assert (await the_end(page, another))["state"] == "SUCCESS"
+
+
+@pytest.mark.parametrize("mode", [Mode.RESET, Mode.HALF_OPEN], ids=lambda mode: mode.name)
+async def test_nothing_is_lost_while_the_database_is_gone(whole, open_page, mode):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    whole.break_lines(DATABASE_LINES, mode)
+    ref = await page.start("count_primes", {"below": 10_000}, 1_229)
+    await asyncio.sleep(3)
+    whole.break_lines(DATABASE_LINES, Mode.PASS)
+    assert (await the_end(page, job))["result"] == ANSWER
+    async with asyncio.timeout(PATIENCE):
+        pressed_meanwhile = await page.until(lambda: page.task_of(ref))
+    assert (await the_end(page, pressed_meanwhile))["state"] == "SUCCESS"
+
+
+async def test_a_job_that_a_worker_takes_while_the_database_is_gone_is_done_when_it_is_back(whole, open_page):
+    page = open_page()
+    whole.break_lines([(WORKER, "database")], Mode.RESET)
+    job = await press_start(page, 10_000, 1_229)
+    taken = f"[{job}] received"
+    await asyncio.to_thread(wait_until, lambda: taken in whole.site.log(WORKER), "the worker has taken the job")
+    await asyncio.sleep(2)
+    whole.break_lines([(WORKER, "database")], Mode.PASS)
+    end = await the_end(page, job)
+    assert (end["state"], end["result"]) == ("SUCCESS", 1_229)
+
+
+async def test_sockets_stay_and_are_told_the_end_when_redis_is_restarted(whole, open_page):
+    pages = [open_page(web) for web in WEBS]
+    job = await press_start(pages[0])
+    await running(pages[1], job)
+    whole.redis.kill()
+    await asyncio.sleep(0.5)
+    whole.redis.start()
+    for page in pages:
+        assert (await the_end(page, job))["result"] == ANSWER
+        assert page.connections == 1
+
+
+async def test_an_end_while_redis_is_away_is_told_to_the_sockets_of_both_web_processes(whole, open_page):
+    pages = [open_page(web) for web in WEBS]
+    job = await press_start(pages[0])
+    await running(pages[1], job)
+    whole.redis.kill()
+    ended = f"[{job}] succeeded"
+    await asyncio.to_thread(wait_until, lambda: ended in whole.site.log(WORKER), "the job has ended", PATIENCE)
+    await asyncio.sleep(1)
+    whole.redis.start()
+    for page in pages:
+        assert (await the_end(page, job))["result"] == ANSWER
+        assert page.connections == 1
+
+
+async def test_a_worker_that_is_asked_to_end_finishes_what_it_runs(whole, open_page):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    worker = whole.processes[WORKER]
+    whole.stop(WORKER)
+    end = await the_end(page, job)
+    assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 1, ANSWER)
+    assert await asyncio.to_thread(worker.wait, PATIENCE) == 0
+
+
+@pytest.mark.parametrize("name", [*WEBS, WORKER])
+async def test_a_process_that_stops_for_a_while_goes_on(whole, open_page, name):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    whole.pause(name)
+    await asyncio.sleep(2)
+    whole.go_on(name)
+    end = await the_end(page, job)
+    assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 1, ANSWER)
+
+
+async def test_a_page_behind_a_half_open_line_holds_up_nobody_and_is_told_the_end_when_it_is_back(whole, open_page):
+    page, other = open_page("web-1"), open_page(hosts=[whole.direct("web-1")])
+    job = await press_start(page)
+    await running(page, job)
+    whole.break_lines([("pages", "web-1")], Mode.HALF_OPEN)
+    assert (await the_end(other, job))["result"] == ANSWER
+    assert not page.ended(job)
+    whole.break_lines([("pages", "web-1")], Mode.PASS)
+    assert (await the_end(page, job))["result"] == ANSWER
+    assert page.connections == 2
+
+
+async def test_a_cancelled_job_ends_as_revoked_before_every_page(whole, open_page):
+    pages = [open_page(web) for web in WEBS]
+    job = await press_start(pages[0], 10_000_000, 664_579)
+    await running(pages[0], job)
+    await pages[0].cancel(job)
+    for page in pages:
+        assert (await the_end(page, job))["state"] == "REVOKED"
+
+
+async def test_a_killed_child_that_had_ended_a_cancelled_job_before_cancels_no_other(whole, open_page):
+    page = open_page()
+    cancelled = [await press_start(page, 10_000_000, 664_579) for _ in whole.children()]
+    for job in cancelled:
+        await running(page, job)
+        await page.cancel(job)
+    for job in cancelled:
+        assert (await the_end(page, job))["state"] == "REVOKED"
+    job = await press_start(page)
+    await running(page, job)
+    for child in whole.children():
+        os.kill(child, signal.SIGKILL)
+    end = await the_end(page, job)
+    assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 2, ANSWER)
+
+
+async def test_a_job_whose_worker_is_killed_on_the_embedded_broker_ends_too(tmp_path):
+    site = Site(tmp_path)
+    try:
+        host, worker = site.web(), site.worker()
+        page = Watcher("page", "owner", [host], await asyncio.to_thread(visit, host))
+        watching = asyncio.create_task(page.watch())
+        job = await press_start(page)
+        await running(page, job)
+        os.killpg(worker.pid, signal.SIGKILL)
+        await asyncio.to_thread(site.worker)
+        assert (await the_end(page, job))["state"] in FINAL
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    finally:
+        site.kill_all()
