@@ -206,6 +206,7 @@ class Job(models.Model):
         """
         written = self._save_unless_final(
             "state",
+            "attempt",  # where two run at once, as the broker thought that the first was lost: the one that has ended
             "result",
             "error",
             "traceback",
