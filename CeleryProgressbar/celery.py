@@ -9,6 +9,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "CeleryProgressbar.settings")
 
 TRANSPORT_ALIASES["filesystem"] = "CeleryProgressbar.filesystem:Transport"
 
-app = Celery("CeleryProgressbar")
+app = Celery("CeleryProgressbar", amqp="CeleryProgressbar.broker:AMQP")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

@@ -202,6 +202,10 @@ elif CELERY_BROKER_URL.startswith(("amqp:", "pyamqp:", "amqps:")):
 CELERY_BROKER_CONNECTION_TIMEOUT = 0.8
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # it comes back some day
+# A job in the midst of its work goes on while the broker is away; should another worker begin it anew, the first to end
+# it wins.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BROKER_HEARTBEAT = 10
 CELERY_RESULT_BACKEND = "HomeApp.reply_queue:ReplyBackend"
 CELERY_TASK_DEFAULT_QUEUE = "celeryprogressbar.jobs"
