@@ -130,7 +130,7 @@ def _owner(request: Request) -> str | None:
 
 
 @async_to_sync
-async def _publish(job: Job) -> None:
+async def publish(job: Job) -> None:
     hub.publish([Snapshot.of(job)])
 
 
@@ -172,7 +172,7 @@ def _start(request: Request) -> Response:
         get_token(request._request)  # the next request of this session must bring it
     job = jobs.start(owner, asked.get("kind"), asked.get("params", {}), asked.get("ref"))
     if not job.repeated:
-        _publish(job)
+        publish(job)
     return Response(job.snapshot(), 200 if job.repeated else 201)
 
 
@@ -199,7 +199,7 @@ def job_detail(request: Request, task_id: str) -> Response:
 def job_cancel(request: Request, task_id: str) -> Response:
     """Cancel a job."""
     job = jobs.cancel(_owner(request), task_id)
-    _publish(job)
+    publish(job)
     return Response(job.snapshot())
 
 
@@ -219,7 +219,7 @@ def job_retry(request: Request, task_id: str) -> Response:
     asked = request.data if isinstance(request.data, dict) else {}
     job = jobs.retry(_owner(request), task_id, asked.get("ref"))
     if not job.repeated:
-        _publish(job)
+        publish(job)
     return Response(job.snapshot(), 200 if job.repeated else 201)
 
 
