@@ -131,6 +131,7 @@ def _owner(request: Request) -> str | None:
 
 @async_to_sync
 async def publish(job: Job) -> None:
+    """Show a job's owner what has become of it; from a thread, as the hub belongs to the event loop."""
     hub.publish([Snapshot.of(job)])
 
 

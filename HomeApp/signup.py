@@ -28,7 +28,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 
 from HomeApp import jobs
-from HomeApp.api import publish, problems
+from HomeApp.api import problems, publish
 from HomeApp.models import Job, User
 from HomeApp.owner import remember_visitor
 from HomeApp.request import VisitorAuthentication

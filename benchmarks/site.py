@@ -42,11 +42,18 @@ class Measured(Site):
         """Start a production web process on a core. Returns its host and port."""
         port = free_port()
         program, *arguments = SERVERS[server].format(port=port).split()
-        process = self._start(f"{server}-{port}", "-m", program, *arguments)
+        process = self.start(f"{server}-{port}", "-m", program, *arguments)
         pin(process.pid, core)
-        wait_until(lambda: self._healthy(f"127.0.0.1:{port}"), f"{server} answers; see {self.folder}")
+        wait_until(lambda: self.healthy(f"127.0.0.1:{port}"), f"{server} answers; see {self.folder}")
         self.web_pid = process.pid
         return f"127.0.0.1:{port}"
+
+    def visitors(self, count: int) -> list[str]:
+        """Make visitors with a job each. Returns their session cookies."""
+        command = [sys.executable, "-m", "benchmarks.visitors", str(count)]
+        environment = self.environment | {"DJANGO_SETTINGS_MODULE": "CeleryProgressbar.settings"}
+        keys = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
+        return [f"sessionid={key}" for key in keys]
 
     def worker_on(self, core: int, concurrency: int = 1) -> int:
         """Start a worker on a core. Returns its process id."""
