@@ -20,7 +20,7 @@ from kombu import Connection
 from websockets.sync.client import connect
 
 from HomeApp.reply_queue import REPLY_QUEUE
-from HomeApp.tests.processes import Site, free_port, wait_until
+from HomeApp.tests.processes import Site, free_port, healthy, wait_until
 from HomeApp.tests.services import AMQP, POSTGRES, REDIS, rabbitmqctl
 
 SERVER_CORE, CLIENT_CORE = 0, 1
@@ -44,7 +44,7 @@ class Measured(Site):
         program, *arguments = SERVERS[server].format(port=port).split()
         process = self.start(f"{server}-{port}", "-m", program, *arguments)
         pin(process.pid, core)
-        wait_until(lambda: self.healthy(f"127.0.0.1:{port}"), f"{server} answers; see {self.folder}")
+        wait_until(lambda: healthy(f"127.0.0.1:{port}"), f"{server} answers; see {self.folder}")
         self.web_pid = process.pid
         return f"127.0.0.1:{port}"
 
