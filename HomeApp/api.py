@@ -24,11 +24,12 @@ from rest_framework_simplejwt.serializers import TokenRefreshSerializer
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from HomeApp import files, jobs
-from HomeApp.hub import Snapshot, hub
+from HomeApp.hub import hub
 from HomeApp.models import Job, State
 from HomeApp.owner import owner_of, remember_visitor
 from HomeApp.problem import ProblemSerializer
 from HomeApp.request import AnyAnswer
+from HomeApp.snapshot import Snapshot
 
 NO_FILE = "This job has no file."
 FILE_DELETED = "The file has been deleted."

@@ -20,10 +20,10 @@ from django.utils import timezone
 from kombu import Connection, Consumer, Message
 from kombu.exceptions import OperationalError as KombuOperationalError
 
-from HomeApp.hub import Snapshot
 from HomeApp.models import FINAL, Job, State
 from HomeApp.reply import Reply
 from HomeApp.reply_queue import REPLY_QUEUE
+from HomeApp.snapshot import Snapshot
 from HomeApp.sweep import EVERY, sweep
 
 logger = logging.getLogger(__name__)
@@ -176,6 +176,17 @@ class Relay:
             Job.objects.save_percentages(self.jobs[task_id] for task_id in due)
             for task_id in due:
                 del self.unsaved[task_id]
+
+    def adopt(self, visitor: str, owner: str) -> None:
+        """Know whose a visitor's jobs are now; called from any thread.
+
+        Args:
+            visitor: who owned them.
+            owner: whose they are, as their rows say.
+        """
+        for job in list(self.jobs.values()):
+            if job.owner == visitor:
+                job.owner = owner
 
     def _sweep(self, broker: Connection) -> None:
         """Look after the jobs of which no reply will tell, now and then."""

@@ -3,7 +3,8 @@ import asyncio
 import pytest
 
 from HomeApp import hub as hub_module
-from HomeApp.hub import Hub, Snapshot
+from HomeApp.hub import Hub
+from HomeApp.snapshot import Snapshot
 
 
 class Watcher:
