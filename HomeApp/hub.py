@@ -26,8 +26,8 @@ REJOIN_SECONDS = 3
 REJOIN_AFTER = 0.1
 #: Seconds until the next try when the channel layer is away.
 RETRY_SECONDS = 1
-#: How many jobs' newest snapshots a hub remembers.
-REMEMBERED_JOBS = 10_000
+#: How many jobs' newest snapshots a hub remembers, and how long they may be in all: a search's holds its results.
+REMEMBERED_JOBS, REMEMBERED_CHARACTERS = 10_000, 32 * 1024 * 1024
 #: Calls to the other hubs that are kept while the channel layer is away.
 KEPT_CALLS = 1_000
 #: Seconds between two looks for sockets that do not read, and the seconds that they are given.
@@ -63,6 +63,7 @@ class Hub:
     def __init__(self) -> None:
         self.rooms: dict[str, set[Watcher]] = defaultdict(set)
         self.newest: OrderedDict[str, Snapshot] = OrderedDict()
+        self.remembered = 0  # characters of these
         self.tasks: set[asyncio.Task[None]] = set()
         self.ready: deque[Watcher] = deque()
         self.waking = False
@@ -172,8 +173,10 @@ class Hub:
             return False
         self.newest[snapshot.task_id] = snapshot
         self.newest.move_to_end(snapshot.task_id)
-        if len(self.newest) > REMEMBERED_JOBS:
-            self.newest.popitem(last=False)
+        self.remembered += len(snapshot.text) - (len(known.text) if known else 0)
+        while len(self.newest) > REMEMBERED_JOBS or (self.remembered > REMEMBERED_CHARACTERS and len(self.newest) > 1):
+            _, forgotten = self.newest.popitem(last=False)
+            self.remembered -= len(forgotten.text)
         return True
 
     def _wake(self) -> None:
