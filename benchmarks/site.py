@@ -187,7 +187,8 @@ class Reports:
 def visitor(host: str) -> str:
     """Open the page. Returns the session cookie."""
     with urllib.request.urlopen(f"http://{host}/") as page:
-        return page.headers["Set-Cookie"].split(";")[0]
+        cookies = [cookie.split(";")[0] for cookie in page.headers.get_all("Set-Cookie")]
+        return next(cookie for cookie in cookies if cookie.startswith("sessionid="))
 
 
 def start(host: str, cookie: str, kind: str = "count_primes", **params: Any) -> str:
