@@ -102,12 +102,14 @@ class Relay:
             while not self.stopping.is_set():
                 _drain(connection, timeout=SAVE_AFTER / 4 if self.unsaved else 1.0)
                 connection.heartbeat_check()
-                self.relay(_read(messages))
-                self._sweep(connection)
-                if messages:
-                    messages[-1].ack(multiple=True)
-                    messages.clear()
+                # Whatever else is said over this connection may bring more messages: they are of the next batch.
+                batch = messages[:]
+                messages.clear()
+                self.relay(_read(batch))
+                if batch:
+                    batch[-1].ack(multiple=True)
                     time.sleep(PAUSE)
+                self._sweep(connection)
 
     def relay(self, replies: Iterable[Reply]) -> None:
         """Write and publish what is new in a batch of replies."""
