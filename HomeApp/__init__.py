@@ -9,6 +9,7 @@ A report's way, file by file:
     models.py      the row, and the only ways in which it may move
     hub.py         snapshots -> the sockets of each web process
     watcher.py     one open socket: who it is, and what it is shown
+    connection.py  what is under it: a slow reader is waited for, and cut
     consumers.py   the sockets: who may watch what
     static/HomeApp/socket.js, bar.js    the browser: a snapshot becomes a bar
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import time
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -57,7 +56,6 @@ class Watcher(Protocol):
     """One open socket."""
 
     session: str
-    writing: float | None  #: since when it writes, by `time.monotonic`
     is_cut: bool
 
     def show(self, snapshot: Snapshot) -> None:
@@ -71,6 +69,9 @@ class Watcher(Protocol):
 
     async def sign_out(self) -> None:
         """Close, as the session has ended."""
+
+    def is_stuck(self, patience: float) -> bool:
+        """Tell whether the other side has taken nothing for so many seconds."""
 
     def cut(self) -> None:
         """End without a word."""
@@ -266,9 +267,8 @@ class Hub:
         """Cut the sockets that do not read: the kernel's buffers are full, and so is the server's."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            long_ago = time.monotonic() - PATIENCE
             for watcher in self._watchers():
-                if watcher.writing is not None and watcher.writing < long_ago:
+                if watcher.is_stuck(PATIENCE):
                     watcher.cut()
 
     async def _listen(self) -> None:
