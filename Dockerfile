@@ -12,4 +12,4 @@ ENV DATA_DIR=/data PYTHONUNBUFFERED=1
 USER site
 VOLUME /data
 EXPOSE 8000
-CMD ["uvicorn", "--host", "0.0.0.0", "--ws", "websockets-sansio", "--ws-max-size", "65536", "CeleryProgressbar.asgi:application"]
+CMD ["uvicorn", "--host", "0.0.0.0", "--ws", "websockets-sansio", "--ws-max-size", "65536", "--ws-per-message-deflate", "false", "CeleryProgressbar.asgi:application"]

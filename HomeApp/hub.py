@@ -8,7 +8,6 @@ it has lately seen, so that no watcher is ever told less than another has been t
 import asyncio
 import contextlib
 import logging
-import time
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
@@ -38,7 +37,6 @@ class Watcher(Protocol):
     """One open socket."""
 
     session: str
-    writing: float | None  #: since when it writes, by `time.monotonic`
     is_cut: bool
 
     def show(self, snapshot: Snapshot) -> None:
@@ -52,6 +50,9 @@ class Watcher(Protocol):
 
     async def sign_out(self) -> None:
         """Close, as the session has ended."""
+
+    def is_stuck(self, patience: float) -> bool:
+        """Tell whether the other side has taken nothing for so many seconds."""
 
     def cut(self) -> None:
         """End without a word."""
@@ -267,9 +268,8 @@ class Hub:
         """Cut the sockets that do not read: the kernel's buffers are full, and so is the server's."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            long_ago = time.monotonic() - PATIENCE
             for watcher in self._watchers():
-                if watcher.writing is not None and watcher.writing < long_ago:
+                if watcher.is_stuck(PATIENCE):
                     watcher.cut()
 
     async def _listen(self) -> None:

@@ -14,6 +14,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.dispatch import receiver
 from django.http import HttpRequest
 
+from HomeApp.connection import Connection, connection_under
 from HomeApp.hub import hub
 from HomeApp.models import Job
 from HomeApp.owner import VISITOR, NotSignedIn, bearer_token, owner_of_token, owners_of, session_digest, session_key
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 #: Close code of whoever is not signed in, or not any more; 4000 to 4999 are for applications (RFC 6455, section 7.4.2).
 UNAUTHORIZED = 4401
 
+#: Seconds in which the rest of a socket that has been closed is to be read.
+LAST_WORDS = 30
+
 #: Who a session is, for many sockets in one go.
 owner_by_session = LookUp(owners_of, None)
 
@@ -33,7 +37,8 @@ class Watcher(AsyncWebsocketConsumer):
     """One open socket, watching one room of the hub.
 
     What is shown while an earlier frame is still being written waits in `unsent`, the newest of each job and state
-    only: a slow reader costs no more than that, and is cut by the hub when it has not read for long.
+    only: a slow reader costs no more than that and what its connection holds, and is cut by the hub when it has not
+    read for long.
     """
 
     room: str | None = None
@@ -42,6 +47,7 @@ class Watcher(AsyncWebsocketConsumer):
     writing: float | None = None  #: since when it writes, by `time.monotonic`
     writer: asyncio.Task[Any] | None = None
     is_cut = False
+    connection: Connection
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle this socket's messages in turn.
@@ -49,7 +55,8 @@ class Watcher(AsyncWebsocketConsumer):
         Unlike `AsyncConsumer`, it opens no channel of its own, as the hub has one for the whole process, and does
         not wait for asgiref's one thread before each message, as no handler here uses that thread's connection.
         """
-        self.scope, self.base_send = scope, send
+        self.connection = connection_under(send)
+        self.scope, self.base_send = scope, self.connection.send
         self.task = asyncio.current_task()
         self.unsent: dict[tuple[str, str], Snapshot] = {}
         try:
@@ -67,6 +74,8 @@ class Watcher(AsyncWebsocketConsumer):
                 self.expiry.cancel()
             if self.room:
                 hub.leave(self.room, self)
+            if self.connection.unread:
+                asyncio.get_running_loop().call_later(LAST_WORDS, self.connection.abort)
 
     async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         """End this consumer; what it holds is let go above, whichever way it ends."""
@@ -134,10 +143,16 @@ class Watcher(AsyncWebsocketConsumer):
     async def refresh(self) -> None:
         """Show the present state once more, as news may have been missed."""
 
+    def is_stuck(self, patience: float) -> bool:
+        """Tell whether the other side has taken nothing for so many seconds, or the server waits for it to end."""
+        waits = self.writing is not None and self.writing < time.monotonic() - patience
+        return waits or self.connection.closing
+
     def cut(self) -> None:
         """End this socket without a word, as it does not read any."""
         logger.info("A socket that does not read has been cut")
         self.is_cut = True
+        self.connection.abort()
         if self.writer:
             self.writer.cancel()
         if self.task:

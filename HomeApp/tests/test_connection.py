@@ -1,0 +1,159 @@
+"""The connection under a socket, where the other side does not read."""
+
+# ruff: noqa: N802 - Twisted's names
+
+import asyncio
+import socket
+from functools import partial
+
+import pytest
+
+from HomeApp import watcher as watcher_module
+from HomeApp.connection import connection_under
+from HomeApp.watcher import Watcher
+
+
+class Line(asyncio.Protocol):
+    """A server's end of a connection, with a `send` as uvicorn's protocol has it."""
+
+    def __init__(self):
+        self.made, self.lost = asyncio.Event(), asyncio.Event()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.made.set()
+
+    def connection_lost(self, problem):
+        self.lost.set()
+
+    async def send(self, message):
+        self.transport.write(message["text"].encode())
+
+
+@pytest.fixture
+async def line():
+    """A connection whose other side never reads."""
+    line = Line()
+    server = await asyncio.get_running_loop().create_server(lambda: line, "127.0.0.1", 0)
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer.connect(server.sockets[0].getsockname())
+    async with asyncio.timeout(5):
+        await line.made.wait()
+    line.peer = peer
+    yield line
+    peer.close()
+    connection_under(line.send).abort()
+    server.close()
+    await server.wait_closed()
+
+
+async def fill(line):
+    connection = connection_under(line.send)
+    await connection.send({"type": "websocket.send", "text": "x" * 1_000_000})
+    assert connection.unread
+    return connection
+
+
+async def test_a_connection_that_waits_for_a_reader_is_ended_at_once(line):
+    connection = await fill(line)
+    assert not connection.closing
+    line.transport.close()
+    assert connection.closing
+    assert not line.lost.is_set()
+    connection.abort()
+    async with asyncio.timeout(5):
+        await line.lost.wait()
+    connection.abort()  # once more does no harm
+    with pytest.raises(ConnectionResetError):
+        b"".join(iter(lambda: line.peer.recv(1_000_000), b""))
+
+
+async def test_what_has_ended_because_all_was_read_is_not_ended_again(line):
+    connection = await fill(line)
+    line.transport.close()
+    await asyncio.to_thread(lambda: b"".join(iter(lambda: line.peer.recv(1_000_000), b"")))
+    await line.lost.wait()
+    connection.abort()
+
+
+async def test_a_closed_socket_does_not_wait_for_ever_until_the_rest_is_read(line, monkeypatch):
+    monkeypatch.setattr(watcher_module, "LAST_WORDS", 0.05)
+    await fill(line)
+    incoming = asyncio.Queue()
+    incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await Watcher()({"type": "websocket"}, incoming.get, line.send)
+    line.transport.close()  # as uvicorn does when the consumer has ended
+    async with asyncio.timeout(5):
+        await line.lost.wait()
+
+
+class Twisted:
+    """A transport of Twisted's, as far as it is used here."""
+
+    connected, disconnecting, producer, reading = True, False, "the HTTP channel", True
+
+    def __init__(self):
+        self.socket = socket.socket()
+
+    def getHandle(self):
+        return self.socket
+
+    def registerProducer(self, producer, streaming):
+        assert streaming
+        assert self.producer is None
+        self.producer = producer
+
+    def unregisterProducer(self):
+        self.producer = None
+
+    def pauseProducing(self):
+        self.reading = False
+
+    def resumeProducing(self):
+        self.reading = True
+
+    def abortConnection(self):
+        self.producer.stopProducing()
+
+
+@pytest.fixture
+def daphne():
+    """A protocol of Daphne's, what it has sent, and the connection under it."""
+
+    async def handle_reply(protocol, message):
+        protocol.sent.append(message["type"])
+
+    protocol = type("Protocol", (), {})()
+    protocol.sent, protocol.transport = [], Twisted()
+    protocol.connection = connection_under(partial(handle_reply, protocol))
+    yield protocol
+    protocol.transport.socket.close()
+
+
+async def test_on_daphne_a_frame_waits_while_much_is_unread_and_a_farewell_does_not(daphne):
+    daphne.transport.producer.pauseProducing()
+    frame = asyncio.create_task(daphne.connection.send({"type": "websocket.send"}))
+    await daphne.connection.send({"type": "websocket.close"})
+    assert daphne.sent == ["websocket.close"]
+    assert not daphne.transport.reading
+    daphne.transport.producer.resumeProducing()
+    await frame
+    assert daphne.sent == ["websocket.close", "websocket.send"]
+    assert daphne.transport.reading
+
+
+async def test_on_daphne_nobody_waits_for_a_connection_that_is_gone(daphne):
+    daphne.transport.producer.pauseProducing()
+    frame = asyncio.create_task(daphne.connection.send({"type": "websocket.send"}))
+    await asyncio.sleep(0)
+    daphne.connection.abort()
+    async with asyncio.timeout(5):
+        await frame
+
+
+async def test_on_daphne_a_connection_that_ends_is_not_asked_for_more(daphne):
+    daphne.transport.producer.pauseProducing()
+    daphne.transport.disconnecting = True
+    daphne.transport.producer.resumeProducing()
+    assert daphne.transport.producer is None
