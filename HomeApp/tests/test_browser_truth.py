@@ -50,8 +50,8 @@ def web_killed(site):
     return Web()
 
 
-def bar(page, title):
-    return page.locator(".job", has=page.locator("h2", has_text=re.compile(f"^{title}$")))
+def words_of(page, title):
+    return page.locator(".job", has=page.get_by_role("heading", name=title, exact=True)).locator(".words")
 
 
 def cancel_all(page):
@@ -195,10 +195,8 @@ def test_what_was_pressed_while_it_was_down_is_done_once_afterwards(page, web_ki
     press_start(page, SHORT)
     web_killed.start()
     expect_live(page)
-    expect(bar(page, f"Primes below {LONG}").locator(".words")).to_have_text(
-        re.compile("^Cancelled at"), timeout=40_000
-    )
-    expect(bar(page, f"Primes below {SHORT}").locator(".words")).to_have_text(ANSWER, timeout=40_000)
+    expect(words_of(page, f"Primes below {LONG}")).to_have_text(re.compile("^Cancelled at"), timeout=40_000)
+    expect(words_of(page, f"Primes below {SHORT}")).to_have_text(ANSWER, timeout=40_000)
     page.reload()
     expect_live(page)
     expect(page.locator("#jobs .job h2")).to_have_text([f"Primes below {SHORT}", f"Primes below {LONG}"])

@@ -10,7 +10,7 @@ const PATIENCE = 10000; // for the answer to a ping: a line that has been cut si
 const BLOCKED = 3; // tries of a page that never had a socket, after which it asks over HTTP instead
 const FINAL = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
 
-const LINK = { live: "live", reconnecting: "reconnecting…", asking: "WebSockets are blocked here: asking every 2 s" };
+const LINK = { live: "live", reconnecting: "reconnecting…", asking: "WebSockets are blocked here: asking every 2\u00a0s" };
 
 export class JobSocket {
   // onJob(snapshot), onError(frame)
