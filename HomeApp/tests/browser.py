@@ -16,6 +16,7 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+expect.set_options(timeout=20_000)  # milliseconds: the machine may be busy with other things too
 
 
 @pytest.fixture(scope="module")
