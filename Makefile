@@ -18,7 +18,7 @@ test: .venv/test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/python manage.py makemigrations --check --dry-run
-	.venv/bin/pytest
+	.venv/bin/pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
 .venv/run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'

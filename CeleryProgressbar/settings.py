@@ -235,4 +235,4 @@ FILES_KEEP_HOURS = env.float("FILES_KEEP_HOURS", default=24)
 JOBS_UNFINISHED_PER_OWNER = env.int("JOBS_UNFINISHED_PER_OWNER", default=5)
 JOBS_RECENT = env.int("JOBS_RECENT", default=10)
 SOCKETS_PER_OWNER = env.int("SOCKETS_PER_OWNER", default=20)
-SIGNUPS_PER_ADDRESS = env.int("SIGNUPS_PER_ADDRESS", default=20)  # in an hour
+SIGNUPS_PER_ADDRESS = env.int("SIGNUPS_PER_ADDRESS", default=60)  # in an hour

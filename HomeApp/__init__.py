@@ -7,6 +7,7 @@ A report's way, file by file:
     relay.py       a thread in each web process: replies -> rows -> hub
     reply.py       what a reply says
     models.py      the row, and the only ways in which it may move
+    snapshot.py    a job as it is told
     hub.py         snapshots -> the sockets of each web process
     watcher.py     one open socket: who it is, and what it is shown
     consumers.py   the sockets: who may watch what

@@ -24,11 +24,12 @@ from rest_framework_simplejwt.serializers import TokenRefreshSerializer
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from HomeApp import files, jobs
-from HomeApp.hub import Snapshot, hub
+from HomeApp.hub import hub
 from HomeApp.models import Job, State
 from HomeApp.owner import owner_of, remember_visitor
 from HomeApp.problem import ProblemSerializer
 from HomeApp.request import AnyAnswer
+from HomeApp.snapshot import Snapshot
 
 NO_FILE = "This job has no file."
 FILE_DELETED = "The file has been deleted."
@@ -130,7 +131,8 @@ def _owner(request: Request) -> str | None:
 
 
 @async_to_sync
-async def _publish(job: Job) -> None:
+async def publish(job: Job) -> None:
+    """Show a job's owner what has become of it; from a thread, as the hub belongs to the event loop."""
     hub.publish([Snapshot.of(job)])
 
 
@@ -172,7 +174,7 @@ def _start(request: Request) -> Response:
         get_token(request._request)  # the next request of this session must bring it
     job = jobs.start(owner, asked.get("kind"), asked.get("params", {}), asked.get("ref"))
     if not job.repeated:
-        _publish(job)
+        publish(job)
     return Response(job.snapshot(), 200 if job.repeated else 201)
 
 
@@ -199,7 +201,7 @@ def job_detail(request: Request, task_id: str) -> Response:
 def job_cancel(request: Request, task_id: str) -> Response:
     """Cancel a job."""
     job = jobs.cancel(_owner(request), task_id)
-    _publish(job)
+    publish(job)
     return Response(job.snapshot())
 
 
@@ -219,7 +221,7 @@ def job_retry(request: Request, task_id: str) -> Response:
     asked = request.data if isinstance(request.data, dict) else {}
     job = jobs.retry(_owner(request), task_id, asked.get("ref"))
     if not job.repeated:
-        _publish(job)
+        publish(job)
     return Response(job.snapshot(), 200 if job.repeated else 201)
 
 

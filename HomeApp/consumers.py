@@ -9,9 +9,10 @@ from typing import Any
 from django.conf import settings
 
 from HomeApp import jobs
-from HomeApp.hub import Snapshot, hub
+from HomeApp.hub import hub
 from HomeApp.models import Job
 from HomeApp.owner import NotSignedIn, new_visitor
+from HomeApp.snapshot import Snapshot
 from HomeApp.threads import LookUp, in_thread
 from HomeApp.watcher import Watcher
 

@@ -7,16 +7,15 @@ it has lately seen, so that no watcher is ever told less than another has been t
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Coroutine, Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
 
 from channels.layers import get_channel_layer
 
-from HomeApp.models import Job
+from HomeApp.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -27,30 +26,12 @@ REJOIN_SECONDS = 3
 REJOIN_AFTER = 0.1
 #: Seconds until the next try when the channel layer is away.
 RETRY_SECONDS = 1
-#: How many jobs' newest snapshots a hub remembers.
-REMEMBERED_JOBS = 10_000
+#: How many jobs' newest snapshots a hub remembers, and how long they may be in all: a search's holds its results.
+REMEMBERED_JOBS, REMEMBERED_CHARACTERS = 10_000, 32 * 1024 * 1024
+#: Calls to the other hubs that are kept while the channel layer is away.
+KEPT_CALLS = 1_000
 #: Seconds between two looks for sockets that do not read, and the seconds that they are given.
 LOOK_EVERY, PATIENCE = 10, 30
-
-
-to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-
-
-class Snapshot(NamedTuple):
-    """A job's snapshot, on its way to those who may see it."""
-
-    owner: str
-    task_id: str
-    state: str
-    seq: int
-    final: bool
-    text: str  #: the JSON text frame, made once for all sockets
-
-    @classmethod
-    def of(cls, job: Job) -> "Snapshot":
-        """Return the snapshot of a job as it is now."""
-        snapshot = job.snapshot()
-        return cls(job.owner, snapshot["task_id"], snapshot["state"], job.seq, job.final, to_json(snapshot))
 
 
 class Watcher(Protocol):
@@ -82,11 +63,13 @@ class Hub:
     def __init__(self) -> None:
         self.rooms: dict[str, set[Watcher]] = defaultdict(set)
         self.newest: OrderedDict[str, Snapshot] = OrderedDict()
+        self.remembered = 0  # characters of these
         self.tasks: set[asyncio.Task[None]] = set()
         self.ready: deque[Watcher] = deque()
         self.waking = False
         self.outgoing: dict[tuple[str, str], Snapshot] = {}
-        self.ended_sessions: set[str] = set()
+        self.calls: deque[tuple[str, tuple[str, ...]]] = deque(maxlen=KEPT_CALLS)
+        self.on_adopted: Callable[[str, str], None] = lambda visitor, owner: None  # of the relay
         self.missed = False
         self.news = asyncio.Event()
         self.lost_line = asyncio.Event()
@@ -143,20 +126,35 @@ class Hub:
         self._keep_for_others(snapshots)
         self.news.set()
 
+    def everywhere(self, call: str, *arguments: str) -> None:
+        """Do something in the hubs of all processes.
+
+        Args:
+            call: `end_session` or `adopt`.
+            *arguments: of that method.
+        """
+        getattr(self, call)(*arguments)
+        self.calls.append((call, arguments))
+        self.news.set()
+
     def end_session(self, session: str) -> None:
-        """Close a session's sockets, in all processes.
+        """Close a session's sockets here.
 
         Args:
             session: the digest of its key.
         """
-        self._end_session(session)
-        self.ended_sessions.add(session)
-        self.news.set()
-
-    def _end_session(self, session: str) -> None:
         for watcher in self._watchers():
             if watcher.session == session:
                 self._start(watcher.sign_out())
+
+    def adopt(self, visitor: str, owner: str) -> None:
+        """Let what is told of a visitor's jobs go to the user that the visitor has turned out to be.
+
+        Args:
+            visitor: who owned them.
+            owner: whose they are now, as their rows say.
+        """
+        self.on_adopted(visitor, owner)
 
     def _watchers(self) -> list[Watcher]:
         return [watcher for room in self.rooms.values() for watcher in room]
@@ -175,8 +173,10 @@ class Hub:
             return False
         self.newest[snapshot.task_id] = snapshot
         self.newest.move_to_end(snapshot.task_id)
-        if len(self.newest) > REMEMBERED_JOBS:
-            self.newest.popitem(last=False)
+        self.remembered += len(snapshot.text) - (len(known.text) if known else 0)
+        while len(self.newest) > REMEMBERED_JOBS or (self.remembered > REMEMBERED_CHARACTERS and len(self.newest) > 1):
+            _, forgotten = self.newest.popitem(last=False)
+            self.remembered -= len(forgotten.text)
         return True
 
     def _wake(self) -> None:
@@ -221,18 +221,19 @@ class Hub:
             await self.news.wait()
             self.news.clear()
             snapshots, self.outgoing = self.outgoing, {}
-            ended, self.ended_sessions = self.ended_sessions, set()
+            calls = list(self.calls)
+            self.calls.clear()
             message = {
                 "type": GROUP,
                 "from": self.channel,
                 "snapshots": [list(one) for one in snapshots.values()],
-                "ended_sessions": list(ended),
+                "calls": calls,
             }
             try:
                 await self.layer.group_send(GROUP, message)
             except Exception as problem:
                 logger.warning("The other web processes cannot be told over the channel layer: %r", problem)
-                self.ended_sessions |= ended
+                self.calls.extendleft(reversed(calls))
                 later, self.outgoing = self.outgoing, snapshots
                 self._keep_for_others(later.values())
                 await asyncio.sleep(RETRY_SECONDS)
@@ -283,8 +284,8 @@ class Hub:
                 continue
             if message["from"] != self.channel:
                 self._show(Snapshot(*fields) for fields in message["snapshots"])
-                for session in message["ended_sessions"]:
-                    self._end_session(session)
+                for call, arguments in message["calls"]:
+                    getattr(self, call)(*arguments)
 
 
 #: This web process's hub.

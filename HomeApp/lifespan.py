@@ -5,8 +5,9 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-from HomeApp.hub import Snapshot, hub
+from HomeApp.hub import hub
 from HomeApp.relay import Relay
+from HomeApp.snapshot import Snapshot
 
 
 class RelayMiddleware:
@@ -32,6 +33,7 @@ class RelayMiddleware:
             gc.freeze()
             gc.set_threshold(50_000)
             self.relay = Relay(_publish_to(asyncio.get_running_loop()))
+            hub.on_adopted = self.relay.adopt
             await hub.open()
             self.relay.start()
         if scope["type"] == "lifespan":

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connection, models, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
@@ -45,7 +46,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(finished_at=None)
 
     def begin(self, task_id: str, most: int) -> int | None:
-        """Begin another attempt of a job, in the worker.
+        """Begin another attempt of a job, in the worker. The row goes back openly to where the attempt begins.
 
         Args:
             task_id: the job's id.
@@ -57,7 +58,17 @@ class JobQuerySet(models.QuerySet["Job"]):
         """
         job = self.unfinished().filter(pk=task_id, cancelled_at=None)
         with transaction.atomic():
-            if job.filter(attempt__lt=most).update(attempt=F("attempt") + 1):
+            if job.filter(attempt__lt=most).update(
+                state=State.STARTED,
+                attempt=F("attempt") + 1,
+                seq=(F("attempt") + 1) * SEQ_PER_ATTEMPT,
+                current=None,
+                total=None,
+                description="",
+                error="",
+                started_at=Coalesce("started_at", timezone.now()),
+                reported_at=timezone.now(),
+            ):
                 return job.values_list("attempt", flat=True).get()
             return 0 if job.exists() else None
 

@@ -20,10 +20,10 @@ from django.utils import timezone
 from kombu import Connection, Consumer, Message
 from kombu.exceptions import OperationalError as KombuOperationalError
 
-from HomeApp.hub import Snapshot
 from HomeApp.models import FINAL, Job, State
 from HomeApp.reply import Reply
 from HomeApp.reply_queue import REPLY_QUEUE
+from HomeApp.snapshot import Snapshot
 from HomeApp.sweep import EVERY, sweep
 
 logger = logging.getLogger(__name__)
@@ -102,12 +102,14 @@ class Relay:
             while not self.stopping.is_set():
                 _drain(connection, timeout=SAVE_AFTER / 4 if self.unsaved else 1.0)
                 connection.heartbeat_check()
-                self.relay(_read(messages))
-                self._sweep(connection)
-                if messages:
-                    messages[-1].ack(multiple=True)
-                    messages.clear()
+                # Whatever else is said over this connection may bring more messages: they are of the next batch.
+                batch = messages[:]
+                messages.clear()
+                self.relay(_read(batch))
+                if batch:
+                    batch[-1].ack(multiple=True)
                     time.sleep(PAUSE)
+                self._sweep(connection)
 
     def relay(self, replies: Iterable[Reply]) -> None:
         """Write and publish what is new in a batch of replies."""
@@ -176,6 +178,17 @@ class Relay:
             Job.objects.save_percentages(self.jobs[task_id] for task_id in due)
             for task_id in due:
                 del self.unsaved[task_id]
+
+    def adopt(self, visitor: str, owner: str) -> None:
+        """Know whose a visitor's jobs are now; called from any thread.
+
+        Args:
+            visitor: who owned them.
+            owner: whose they are, as their rows say.
+        """
+        for job in list(self.jobs.values()):
+            if job.owner == visitor:
+                job.owner = owner
 
     def _sweep(self, broker: Connection) -> None:
         """Look after the jobs of which no reply will tell, now and then."""

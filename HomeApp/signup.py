@@ -28,7 +28,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 
 from HomeApp import jobs
-from HomeApp.api import _publish, problems
+from HomeApp.api import problems, publish
 from HomeApp.models import Job, User
 from HomeApp.owner import remember_visitor
 from HomeApp.request import VisitorAuthentication
@@ -152,7 +152,7 @@ def user_list(request: Request) -> Response:
         # Somebody has been quicker since the check above, which finds them now, and names the field.
         SignUpSerializer(data=request.data).is_valid(raise_exception=True)
         raise
-    _publish(job)
+    publish(job)
     return Response({**serializer.to_representation(user), "task_id": str(job.pk)}, 201)
 
 

@@ -9,12 +9,15 @@ from asgiref.sync import async_to_sync
 from channels.consumer import get_handler_name
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.contrib.auth.signals import user_logged_out
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from HomeApp.hub import Snapshot, hub
-from HomeApp.owner import NotSignedIn, bearer_token, owner_of_token, owners_of, session_digest, session_key
+from HomeApp.hub import hub
+from HomeApp.models import Job
+from HomeApp.owner import VISITOR, NotSignedIn, bearer_token, owner_of_token, owners_of, session_digest, session_key
+from HomeApp.snapshot import Snapshot
 from HomeApp.threads import LookUp, in_thread
 
 logger = logging.getLogger(__name__)
@@ -145,9 +148,17 @@ class Watcher(AsyncWebsocketConsumer):
 def close_sockets(request: HttpRequest, **kwargs: Any) -> None:
     """Close the sockets of a session that is logged out."""
     if request.session.session_key:
-        _end_session(session_digest(request.session.session_key))
+        _everywhere("end_session", session_digest(request.session.session_key))
+
+
+@receiver(user_logged_in)
+def adopt_jobs(request: HttpRequest, user: AbstractBaseUser, **kwargs: Any) -> None:
+    """Let a visitor who logs in keep the jobs started before."""
+    visitor, owner = request.session.pop(VISITOR, None), f"user-{user.pk}"
+    if visitor and Job.objects.filter(owner=visitor).update(owner=owner):
+        _everywhere("adopt", visitor, owner)
 
 
 @async_to_sync
-async def _end_session(session: str) -> None:
-    hub.end_session(session)
+async def _everywhere(call: str, *arguments: str) -> None:
+    hub.everywhere(call, *arguments)

@@ -1,6 +1,5 @@
 """How many can be held: idle sockets (7), and all of them coming back at once (8)."""
 
-import json
 import time
 import uuid
 from typing import Any
@@ -46,21 +45,19 @@ def storm() -> dict[str, Any]:
     Each of this site's is another visitor's, with a job of its own.
     """
     results = {}
-    press = json.dumps({"type": "start", "kind": "count_primes"})
     for server in ("uvicorn", "daphne"):
         with site() as ours:
             host = ours.web_on(server)
-            cookies = [visitor(host) for _ in range(STORM)]
-            results[f"this site, {server}"] = come_back(host, "/ws/jobs/", cookies, ours.web_pid, press)
+            results[f"this site, {server}"] = come_back(host, "/ws/jobs/", ours.visitors(STORM), ours.web_pid)
         with running("stock", server=server, web_core=SERVER_CORE) as peer:
             path = peer.path(str(uuid.uuid4()))
             results[f"stock, {server}"] = come_back(peer.host, path, [], peer.web_pid)
     return results
 
 
-def come_back(host: str, path: str, cookies: list[str], web_pid: int, say: str = "") -> dict[str, Any]:
-    """Open all sockets, let each say something, cut them, and time how they come back."""
-    Sockets(host, STORM, [path], cookies=cookies, at_once=500, greeted=bool(cookies), say=say).cut()
+def come_back(host: str, path: str, cookies: list[str], web_pid: int) -> dict[str, Any]:
+    """Open all sockets, cut them, and time how they come back."""
+    Sockets(host, STORM, [path], cookies=cookies, at_once=500, greeted=bool(cookies), patience=20).cut()
     time.sleep(2)
     used, began = cpu(web_pid), time.time()
     client = Sockets(host, STORM, [path], cookies=cookies, at_once=500, greeted=bool(cookies), patience=20)

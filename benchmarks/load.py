@@ -38,8 +38,8 @@ def jobs_of(ours: Measured, host: str, count: int) -> tuple[list[str], list[str]
         more = [str(uuid.uuid4()) for _ in range(count - len(ids))]
         database.cursor().executemany(
             'INSERT INTO "HomeApp_job" (id, ref, owner, kind, title, params, state, description, seq, attempt, error,'
-            " traceback, created_at, sent)"
-            " VALUES (%s, %s, %s, 'report', 'Report', '{}', 'PENDING', '', 0, 0, '', '', now(), true)",
+            " traceback, file, created_at, sent)"
+            " VALUES (%s, %s, %s, 'report', 'Report', '{}', 'PENDING', '', 0, 0, '', '', '', now(), true)",
             [(task_id, uuid.uuid4(), f"visitor-{task_id}") for task_id in more],
         )
     return ids + more, cookies
@@ -158,9 +158,9 @@ def cost(jobs: int, watchers: int, history: int) -> float:
         with psycopg.connect(ours.environment["DATABASE_URL"], autocommit=True) as database:
             database.execute(
                 'INSERT INTO "HomeApp_job" (id, ref, owner, kind, title, params, state, description, seq, attempt,'
-                " error, traceback, created_at, finished_at) SELECT gen_random_uuid(), gen_random_uuid(),"
+                " error, traceback, file, created_at, finished_at) SELECT gen_random_uuid(), gen_random_uuid(),"
                 " (SELECT owner FROM \"HomeApp_job\" WHERE id = %s), 'report', 'Report', '{}', 'SUCCESS', '', 1, 1, '',"
-                " '', now() - interval '1 day', now() FROM generate_series(1, %s)",
+                " '', '', now() - interval '1 day', now() FROM generate_series(1, %s)",
                 [ids[0], history],
             )
             database.execute('ANALYZE "HomeApp_job"')

@@ -20,7 +20,7 @@ from kombu import Connection
 from websockets.sync.client import connect
 
 from HomeApp.reply_queue import REPLY_QUEUE
-from HomeApp.tests.processes import Site, free_port, wait_until
+from HomeApp.tests.processes import Site, free_port, healthy, wait_until
 from HomeApp.tests.services import AMQP, POSTGRES, REDIS, rabbitmqctl
 
 SERVER_CORE, CLIENT_CORE = 0, 1
@@ -42,11 +42,18 @@ class Measured(Site):
         """Start a production web process on a core. Returns its host and port."""
         port = free_port()
         program, *arguments = SERVERS[server].format(port=port).split()
-        process = self._start(f"{server}-{port}", "-m", program, *arguments)
+        process = self.start(f"{server}-{port}", "-m", program, *arguments)
         pin(process.pid, core)
-        wait_until(lambda: self._healthy(f"127.0.0.1:{port}"), f"{server} answers; see {self.folder}")
+        wait_until(lambda: healthy(f"127.0.0.1:{port}"), f"{server} answers; see {self.folder}")
         self.web_pid = process.pid
         return f"127.0.0.1:{port}"
+
+    def visitors(self, count: int) -> list[str]:
+        """Make visitors with a job each. Returns their session cookies."""
+        command = [sys.executable, "-m", "benchmarks.visitors", str(count)]
+        environment = self.environment | {"DJANGO_SETTINGS_MODULE": "CeleryProgressbar.settings"}
+        keys = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
+        return [f"sessionid={key}" for key in keys]
 
     def worker_on(self, core: int, concurrency: int = 1) -> int:
         """Start a worker on a core. Returns its process id."""
@@ -180,7 +187,8 @@ class Reports:
 def visitor(host: str) -> str:
     """Open the page. Returns the session cookie."""
     with urllib.request.urlopen(f"http://{host}/") as page:
-        return page.headers["Set-Cookie"].split(";")[0]
+        cookies = [cookie.split(";")[0] for cookie in page.headers.get_all("Set-Cookie")]
+        return next(cookie for cookie in cookies if cookie.startswith("sessionid="))
 
 
 def start(host: str, cookie: str, kind: str = "count_primes", **params: Any) -> str:

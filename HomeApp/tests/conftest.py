@@ -45,6 +45,7 @@ async def the_hub():
     channel_layers.backends.clear()
     hub.rooms.clear()
     hub.newest.clear()
+    hub.remembered = 0
     await hub.open()
     yield hub
     await hub.close()

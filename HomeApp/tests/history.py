@@ -35,8 +35,8 @@ class Heard:
     closed: list[int] = field(default_factory=list)  #: the code of each connection's end
 
     def frames(self, task_id: str) -> list[Told]:
-        """Return all that was told of a job."""
-        return [one for one in self.told if one.frame.get("task_id") == task_id]
+        """Return all that was told of a job; an error names one too, and tells nothing of it."""
+        return [one for one in self.told if one.frame["type"] == "job" and one.frame["task_id"] == task_id]
 
     def shown(self, task_id: str) -> list[dict[str, Any]]:
         """Return what the page has drawn of a job: like `socket.js` it drops what is older than what it has."""

@@ -63,8 +63,9 @@ def amqp_url():
 
 @pytest.fixture(scope="session")
 def redis_url():
-    """A database of Redis, empty."""
-    url = REDIS.rstrip("/") + "/15"
+    """A database of Redis, empty: number 15, and below it one for each further process of pytest-xdist."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    url = f"{REDIS.rstrip('/')}/{15 - int(worker)}"
     client = redis.Redis.from_url(url)
     try:
         client.flushdb()

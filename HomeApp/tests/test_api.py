@@ -301,6 +301,16 @@ def test_a_waiting_job_is_cancelled_and_repeated(owner):
     told(post(owner, f"/api/jobs/{again.json()['task_id']}/retry/", {}), 409, "not_to_be_repeated")
 
 
+def test_the_same_ref_repeats_a_job_once(owner):
+    first = post(owner, "/api/jobs/", START).json()
+    post(owner, f"/api/jobs/{first['task_id']}/cancel/", {})
+    path, ref = f"/api/jobs/{first['task_id']}/retry/", {"ref": str(uuid.uuid4())}
+    once, twice = post(owner, path, ref), post(owner, path, ref)
+    assert (once.status_code, twice.status_code) == (201, 200)
+    assert once.json()["task_id"] == twice.json()["task_id"]
+    told(post(owner, path, {"ref": "no uuid"}), 400, "bad_ref")
+
+
 @pytest.mark.parametrize("what", ["cancel", "retry"])
 def test_nobody_else_cancels_or_repeats_a_job(owner, another_user, stranger, what):
     job = make(owner.owner)

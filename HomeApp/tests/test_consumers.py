@@ -6,8 +6,8 @@ import uuid
 import pytest
 from asgiref.sync import sync_to_async
 
-from HomeApp.hub import Snapshot
 from HomeApp.models import Job, State
+from HomeApp.snapshot import Snapshot
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -3,7 +3,8 @@ import asyncio
 import pytest
 
 from HomeApp import hub as hub_module
-from HomeApp.hub import Hub, Snapshot
+from HomeApp.hub import Hub
+from HomeApp.snapshot import Snapshot
 
 
 class Watcher:
@@ -89,6 +90,14 @@ async def test_a_hub_remembers_a_bounded_number_of_jobs(the_hub, monkeypatch):
     monkeypatch.setattr(hub_module, "REMEMBERED_JOBS", 3)
     the_hub.publish([snapshot(1, task_id=f"job-{n}") for n in range(9)])
     assert list(the_hub.newest) == ["job-6", "job-7", "job-8"]
+
+
+async def test_a_hub_remembers_a_bounded_number_of_characters(the_hub, monkeypatch):
+    length = len(snapshot(1).text)
+    monkeypatch.setattr(hub_module, "REMEMBERED_CHARACTERS", 2 * length)
+    the_hub.publish([snapshot(seq, task_id=f"job-{n}") for seq in (1, 2) for n in range(5)])
+    assert list(the_hub.newest) == ["job-3", "job-4"]
+    assert the_hub.remembered == 2 * length
 
 
 @pytest.fixture

@@ -44,6 +44,14 @@ def test_each_begin_is_another_attempt():
     assert [Job.objects.begin(job.pk, 3) for _ in range(3)] == [1, 2, 3]
 
 
+def test_an_attempt_begins_where_it_begins():
+    job = make(attempt=1, state=State.PROGRESS, seq=SEQ_PER_ATTEMPT + 9, current=70, total=100, description="packing")
+    Job.objects.begin(job.pk, 3)
+    job.refresh_from_db()
+    assert (job.state, job.attempt, job.percent, job.description) == ("STARTED", 2, None, "")
+    assert SEQ_PER_ATTEMPT + 9 < job.seq < 2 * SEQ_PER_ATTEMPT + 1, "after all of the last attempt, before any report"
+
+
 def test_there_are_only_so_many_attempts():
     job = make(attempt=3)
     assert Job.objects.begin(job.pk, 3) == 0

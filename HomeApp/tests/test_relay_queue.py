@@ -132,3 +132,22 @@ def test_the_reply_queue_is_durable_and_has_one_consumer_at_a_time():
 def test_sending_a_task_declares_the_reply_queue_and_none_per_thread():
     assert current_app.backend.binding is REPLY_QUEUE
     assert current_app.backend.oid == REPLY_QUEUE.name
+
+
+def test_a_reply_that_comes_while_the_last_ones_are_dealt_with_is_dealt_with_too(queue, running, job, monkeypatch):
+    other = Job.objects.create(owner="visitor-1", kind="count_primes", title="Primes")
+    heard, swept = Heard(), []
+
+    def sweep(broker, at_hand):
+        if not swept:
+            swept.append(True)
+            reply(queue, other)
+            broker.drain_events(timeout=5)  # as opening another channel does, or a heartbeat
+        return []
+
+    monkeypatch.setattr(relay_module, "sweep", sweep)
+    reply(queue, job)
+    running(heard)
+    heard.wait_for(2)
+    assert {snapshot.task_id for snapshot in heard.snapshots} == {str(job.pk), str(other.pk)}
+    assert Job.objects.filter(state="SUCCESS").count() == 2

@@ -9,9 +9,10 @@ from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
 from HomeApp import hub as hub_module
-from HomeApp.hub import Hub, Snapshot
+from HomeApp.hub import Hub
 from HomeApp.models import Job, State
 from HomeApp.owner import session_digest
+from HomeApp.snapshot import Snapshot
 from HomeApp.threads import in_thread
 from HomeApp.watcher import Watcher
 
@@ -97,10 +98,29 @@ async def test_a_log_out_is_told_to_the_other_processes(the_hub):
     await other.open()
     watcher.session = session_digest("a key")
     other.join("user-1", watcher)
-    the_hub.end_session(session_digest("a key"))
+    the_hub.everywhere("end_session", session_digest("a key"))
     async with asyncio.timeout(5):
         await watcher.signed_out.wait()
     await other.close()
+
+
+async def test_who_logs_in_keeps_the_jobs_started_before_and_their_news(socket, owner, relay, the_hub, monkeypatch):
+    job = await make(owner.owner)
+    monkeypatch.setattr(the_hub, "on_adopted", relay.adopt)
+    relay.jobs[str(job.pk)] = await Job.objects.aget(pk=job.pk)
+    user = await a_user()
+    await asyncio.to_thread(owner.post, "/login/", {"username": "ada", "password": "secret-Fjord-17"})
+    page = await socket(client=owner)
+    assert (await page.frame())["task_id"] == str(job.pk)
+    assert relay.jobs[str(job.pk)].owner == f"user-{user.pk}"
+    assert not await Job.objects.filter(owner=owner.owner).aexists()
+
+
+async def test_who_logs_in_elsewhere_takes_nobody_elses_jobs(owner):
+    job = await make(owner.owner)
+    await a_user()
+    await asyncio.to_thread(Client().post, "/login/", {"username": "ada", "password": "secret-Fjord-17"})
+    assert (await Job.objects.aget(pk=job.pk)).owner == owner.owner
 
 
 @pytest.fixture
