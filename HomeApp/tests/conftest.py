@@ -13,11 +13,14 @@ from HomeApp.hub import hub
 from HomeApp.models import User
 from HomeApp.owner import VISITOR
 from HomeApp.relay import Relay
+from HomeApp.tests.browser import browser, page, site, visitor
 from HomeApp.tests.openai_server import openai_process, openai_server
 from HomeApp.tests.services import amqp_url, chromium, postgres_url, redis_url
 from HomeApp.tests.stage import stage
 
-__all__ = ["amqp_url", "chromium", "openai_process", "openai_server", "postgres_url", "redis_url", "stage"]  # fixtures
+__all__ = ["amqp_url", "chromium", "postgres_url", "redis_url"]  # fixtures, as all that follow
+__all__ += ["browser", "page", "site", "visitor"]
+__all__ += ["openai_process", "openai_server", "stage"]
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ PIECE = 65_536
 #: Closing a socket with this option sends a reset instead of a farewell. Source: socket(7), SO_LINGER.
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
+#: The header by which a request asks to become a WebSocket; browsers send all headers in one piece.
+UPGRADE = b"\r\nupgrade: websocket\r\n"
+
 
 class Mode(Enum):
     """What the proxy does with connections."""
@@ -20,6 +23,7 @@ class Mode(Enum):
     DELAY = "delays"
     RESET = "resets and refuses"
     HALF_OPEN = "is silent"
+    NO_SOCKETS = "carries all but WebSockets"
 
 
 def reserve_port() -> socket.socket:
@@ -73,6 +77,10 @@ class FaultProxy:
     def half_open(self):
         """Fall silent: connections stay open, new ones are accepted, and nothing comes through any more."""
         self._call(self._change(Mode.HALF_OPEN))
+
+    def refuse_sockets(self):
+        """Reset whatever asks to become a WebSocket, as some companies' networks do."""
+        self._call(self._change(Mode.NO_SOCKETS))
 
     def close(self):
         """End the proxy and all its connections."""
@@ -136,6 +144,8 @@ class FaultProxy:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None):
         while piece := await reader.read(PIECE):
+            if self.mode == Mode.NO_SOCKETS and UPGRADE in piece.lower():
+                raise ConnectionResetError
             if self.mode == Mode.DELAY:
                 await asyncio.sleep(self.seconds)
             if self.mode != Mode.HALF_OPEN and writer is not None:

@@ -1,23 +1,12 @@
-"""The page as a visitor has it: Debian's Chromium before the real site."""
+"""The page as a visitor has it."""
 
 import itertools
-from pathlib import Path
 
 import openpyxl
 import pytest
-from django.contrib.staticfiles import finders
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from HomeApp.tests.processes import Site
-
-JQUERY = Path(finders.find("admin/js/vendor/jquery/jquery.min.js")).read_text()
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from HomeApp.tests.browser import cdn_answers, expect_end, open_home, open_page, percent, press_start, wait_for_percent
 
 # Notes each value that the newest bar takes.
 WATCH = """() => {
@@ -25,29 +14,6 @@ WATCH = """() => {
   const note = () => window.steps.push(document.querySelector("#progress_bar").value);
   new MutationObserver(note).observe(document.querySelector("#progress_bar"), { attributeFilter: ["value"] });
 }"""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The embedded site."""
-    site = Site(tmp_path_factory.mktemp("site"))
-    site.host = site.web()
-    site.the_worker = site.worker()
-    yield site
-    site.kill_all()
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        yield browser
-        browser.close()
-
-
-def cdn_answers(route):
-    headers = {"Access-Control-Allow-Origin": "*", "Content-Type": "text/javascript"}
-    route.fulfill(body=JQUERY, headers=headers)
 
 
 def cdn_refuses(route):
@@ -60,52 +26,6 @@ def cdn_is_silent(route):
 
 def cdn_lies(route):
     route.fulfill(body="window.jQuery = null; window.lied = true", headers={"Access-Control-Allow-Origin": "*"})
-
-
-@pytest.fixture
-def visitor(browser):
-    """A visitor's browser, new and without cookies."""
-    context = browser.new_context()
-    context.set_default_timeout(20_000)
-    context.route("https://code.jquery.com/**", cdn_answers)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(visitor, site) -> Page:
-    """The home page."""
-    return open_home(visitor, site)
-
-
-def open_home(visitor, site) -> Page:
-    return open_page(visitor, site, "/")
-
-
-def open_page(visitor, site, path) -> Page:
-    page = visitor.new_page()
-    page.problems = []
-    page.on("pageerror", lambda problem: page.problems.append(problem))
-    page.goto(f"http://{site.host}{path}", wait_until="commit")
-    expect(page.locator("#link")).to_have_text("live", timeout=20_000)
-    return page
-
-
-def press_start(page, below):
-    page.fill("[name=below]", str(below))
-    page.click("#button_startAction")
-
-
-def percent(page) -> int:
-    return int(page.inner_text("#div_progress_val").rstrip("%") or 0)
-
-
-def wait_for_percent(page, at_least):
-    page.wait_for_function(f"parseInt(document.querySelector('#div_progress_val').textContent) >= {at_least}")
-
-
-def expect_end(page, words):
-    expect(page.locator("#jobs .job").first.locator(".words")).to_have_text(words, timeout=60_000)
 
 
 def test_start_moves_the_bar_to_the_answer(page):
@@ -187,21 +107,6 @@ def test_where_the_cdn_fails_the_page_works_the_same(visitor, site, cdn):
     expect_end(page, "Done. The answer is 168.")
     assert page.evaluate("window.jQuery.fn.jquery") == "3.7.1"
     assert not page.evaluate("window.lied")
-
-
-def test_a_web_restart_loses_neither_the_bar_nor_a_start_pressed_meanwhile(page, site):
-    press_start(page, 5_000_000)
-    wait_for_percent(page, 10)
-    port = site.host.rpartition(":")[2]
-    web = next(process for process in site.processes if "runserver" in process.args)
-    site.stop(web)
-    expect(page.locator("#link")).to_have_text("reconnecting…")
-    press_start(page, 1000)
-    site.web(port)
-    expect(page.locator("#link")).to_have_text("live", timeout=30_000)
-    for answer in ("348513", "168"):
-        expect(page.get_by_text(f"Done. The answer is {answer}.")).to_be_visible(timeout=60_000)
-    expect(page.locator("#jobs .job")).to_have_count(2)
 
 
 def test_without_a_worker_the_bar_says_that_it_waits_and_goes_when_one_comes(page, site):

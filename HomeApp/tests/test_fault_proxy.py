@@ -129,6 +129,15 @@ def test_a_half_open_connection_is_not_told_that_the_other_side_has_gone(proxy, 
     assert silent(connection)
 
 
+def test_it_resets_what_asks_to_become_a_websocket_and_carries_the_rest(proxy, connect):
+    proxy.refuse_sockets()
+    asking, plain = connect(), connect()
+    asking.sendall(b"GET /ws/jobs/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    with pytest.raises(ConnectionResetError):
+        asking.recv(1)
+    assert answers(plain, b"GET / HTTP/1.1\r\n\r\n")
+
+
 def test_a_service_that_is_not_there_ends_the_connection():
     nobody = reserve_port()
     proxy = FaultProxy(*nobody.getsockname())

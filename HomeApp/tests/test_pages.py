@@ -3,8 +3,9 @@ from contextlib import closing
 import pytest
 from django.contrib.staticfiles import finders
 from django.db import OperationalError, connection
+from django.utils import timezone
 
-from HomeApp.models import Job, State, User
+from HomeApp.models import FINAL, Job, State, User
 from HomeApp.owner import VISITOR, owner_of
 
 pytestmark = pytest.mark.django_db
@@ -76,3 +77,23 @@ def test_the_admin_reads_the_traceback_and_changes_nothing(admin_client):
 def test_static_files_are_served_without_collectstatic(client, path):
     with closing(client.get(f"/static/HomeApp/{path}")) as response:
         assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"state": State.PENDING}, "Waiting for a worker."),
+        ({"state": State.PROGRESS, "attempt": 2, "description": "Packing."}, "Running, attempt 2. Packing."),
+        ({"state": State.PROGRESS, "cancelled_at": timezone.now()}, "Cancelling…"),
+        ({"state": State.RETRY, "error": "Busy."}, "Busy. It will be tried again."),
+        ({"state": State.SUCCESS, "result": 168}, "Done. The answer is 168."),
+        ({"state": State.SUCCESS, "result": {"summary": "Rows: 2."}}, "Done. Rows: 2."),
+        ({"state": State.FAILURE, "current": 29.9, "total": 100, "error": "In vain."}, "Failed at 29%. In vain."),
+        ({"state": State.REVOKED}, "Cancelled."),
+    ],
+)
+def test_my_jobs_are_told_in_the_words_of_the_bars(owner, fields, words):
+    finished_at = timezone.now() if fields["state"] in FINAL else None
+    Job.objects.create(owner=owner.owner, kind="count_primes", finished_at=finished_at, **fields)
+    page = " ".join(owner.get("/jobs/").content.decode().split())
+    assert f'<p class="words"> {words} </p>' in page

@@ -6,11 +6,9 @@ import pytest
 from playwright.sync_api import expect
 
 from HomeApp.search.documentation import SITE
+from HomeApp.tests.browser import cdn_answers, open_home
 from HomeApp.tests.openai_server import BEGUN, GOOD, KEY, completed, deltas, error
 from HomeApp.tests.processes import Site, wait_until
-from HomeApp.tests.test_browser import browser, cdn_answers, open_home, site, visitor
-
-__all__ = ["browser", "site", "visitor"]  # fixtures
 
 
 @pytest.fixture(scope="module")

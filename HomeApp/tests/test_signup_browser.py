@@ -6,9 +6,6 @@ from playwright.sync_api import Page, expect
 from HomeApp import welcome_email
 from HomeApp.tests.mail_server import MailServer
 from HomeApp.tests.processes import Site
-from HomeApp.tests.test_browser import browser, visitor
-
-__all__ = ["browser", "visitor"]  # fixtures
 
 # Notes all that the bar says.
 LISTEN = """() => {

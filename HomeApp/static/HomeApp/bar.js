@@ -22,17 +22,26 @@ const asked = new Set(); // task ids whose end has been asked for here
 
 // Lets the buttons of all bars speak through a socket, and the silent ones say so.
 export function animate(socket) {
-  $("main").on("click", ".cancel", (event) => {
-    const { job } = $(event.currentTarget).closest(".job").data();
+  onPress(".cancel", (article, job) => {
     asked.add(job.task_id);
-    fill($(event.currentTarget).closest(".job"), job);
+    fill(article, job);
     socket.cancel(job.task_id);
   });
-  $("main").on("click", ".retry", (event) => {
-    const button = $(event.currentTarget).prop("disabled", true); // until the new job or an error is there
-    socket.retry(button.closest(".job").data("job").task_id);
+  onPress(".retry", (article, job) => {
+    article.find(".retry").prop("disabled", true); // unless it is refused: the new job has a button of its own
+    socket.retry(job.task_id);
   });
   setInterval(() => $(".job").each((_, article) => listen($(article))), 1000);
+}
+
+// The second click of a double click is none: what was pressed may have made room for another button.
+function onPress(button, act) {
+  $("main").on("click", button, (event) => {
+    if (event.detail > 1) return;
+    const article = $(event.currentTarget).closest(".job");
+    article.find(".problem").text("");
+    act(article, article.data("job"));
+  });
 }
 
 export function draw(job) {
@@ -63,9 +72,11 @@ export function fill(article, job) {
 export function complain(error) {
   const article = $(".job").filter((_, one) => $(one).data("job")?.task_id === error.task_id);
   if (!error.task_id || !article.length) return false;
+  const job = article.data("job");
   asked.delete(error.task_id);
-  fill(article, article.data("job"));
-  article.find(".words").text(error.detail);
+  fill(article, job);
+  const granted = error.code === "already_ended" && job.state === "REVOKED"; // said again after it was heard
+  if (!granted) article.find(".problem").text(error.detail.replace(/^task_id: /, ""));
   return true;
 }
 
@@ -95,6 +106,7 @@ function place(job) {
     article.find(".percent").attr("id", "div_progress_val");
     $("#jobs").prepend(article);
   }
+  article.find(".problem").text("");
   articles.set(job.task_id, article);
   return article;
 }

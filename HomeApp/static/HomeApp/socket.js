@@ -10,7 +10,7 @@ const PATIENCE = 10000; // for the answer to a ping: a line that has been cut si
 const BLOCKED = 3; // tries of a page that never had a socket, after which it asks over HTTP instead
 const FINAL = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
 
-const LINK = { live: "live", reconnecting: "reconnecting…", asking: "WebSockets are blocked here: asking every 2 s" };
+const LINK = { live: "live", reconnecting: "reconnecting…", asking: "WebSockets are blocked here: asking every 2\u00a0s" };
 
 export class JobSocket {
   // onJob(snapshot), onError(frame)
@@ -77,8 +77,8 @@ export class JobSocket {
   // Until a socket opens after all: it is tried on.
   poll() {
     if (this.polling) return;
-    this.polling = new Polling({ take: (frame) => this.take(frame), onLink: (how) => this.onLink(how) });
-    for (const frame of this.unanswered.values()) this.polling.send(frame);
+    const { unanswered } = this;
+    this.polling = new Polling({ unanswered, take: (frame) => this.take(frame), onLink: (how) => this.onLink(how) });
   }
 
   ping() {
@@ -107,7 +107,7 @@ export class JobSocket {
     if (frame.type === "pong") return;
     this.unanswered.delete(frame.ref ?? frame.task_id);
     if (frame.type === "error") return this.onError(frame);
-    if (FINAL.has(frame.state)) this.unanswered.delete(frame.task_id);
+    if (frame.cancelling || FINAL.has(frame.state)) this.unanswered.delete(frame.task_id);
     const known = this.newest.get(frame.task_id);
     if (known && (FINAL.has(known.state) || known.seq > frame.seq)) return;
     this.newest.set(frame.task_id, frame);

@@ -1,0 +1,300 @@
+"""The truth, whatever breaks, as the page shows it."""
+
+import os
+import re
+import signal
+import sqlite3
+
+import pytest
+from playwright.sync_api import expect
+
+from HomeApp.tests.browser import expect_end, open_home, open_page, percent, press_start, wait_for_percent
+from HomeApp.tests.fault_proxy import FaultProxy
+from HomeApp.tests.processes import Site
+
+#: Many seconds of work, and about 2 s of it with its answer.
+LONG, SHORT, ANSWER = 60_000_000, 3_000_000, "Done. The answer is 216816."
+
+
+@pytest.fixture(scope="module")
+def site_without_worker(tmp_path_factory):
+    """The embedded site, whose jobs wait."""
+    site = Site(tmp_path_factory.mktemp("waiting"))
+    site.host = site.web()
+    yield site
+    site.kill_all()
+
+
+@pytest.fixture
+def proxy(site):
+    """A line to the site that can be broken."""
+    host, _, port = site.host.partition(":")
+    proxy = FaultProxy(host, int(port))
+    proxy.host = f"{host}:{proxy.port}"
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def web_killed(site):
+    """Kills the web process, and starts it again on the same port."""
+
+    class Web:
+        def kill(self):
+            web = next(process for process in site.processes if "runserver" in process.args)
+            site.stop(web, signal.SIGKILL)
+
+        def start(self):
+            site.web(int(site.host.partition(":")[2]))
+
+    return Web()
+
+
+def words_of(page, title):
+    return page.locator(".job", has=page.get_by_role("heading", name=title, exact=True)).locator(".words")
+
+
+def cancel_all(page):
+    for button in page.locator(".cancel:visible:enabled").all():
+        button.click()
+    expect(page.locator(".cancel:visible")).to_have_count(0)
+
+
+def expect_live(page):
+    expect(page.locator("#link")).to_have_text("live", timeout=40_000)
+
+
+def change_row(site, page, **fields):
+    """Change the row of the page's newest job."""
+    task_id = page.evaluate("window.jQuery('.job').first().data('job').task_id")
+    with sqlite3.connect(f"{site.environment['DATA_DIR']}/db.sqlite3", timeout=20) as database:
+        changes = ", ".join(f"{name} = :{name}" for name in fields)
+        database.execute(f"UPDATE HomeApp_job SET {changes} WHERE id = :id", {**fields, "id": task_id.replace("-", "")})
+    database.close()
+
+
+def let_it_run_silently(site, page, **fields):
+    """Make a waiting job's row that of a job which a worker has begun, and which was last heard of long ago."""
+    long_ago = "2026-01-01 00:00:00"
+    change_row(site, page, state="PROGRESS", attempt=1, seq=10**9, started_at=long_ago, reported_at=long_ago, **fields)
+    page.reload()
+    expect_live(page)
+
+
+# Cancel and Try again
+
+
+def test_cancel_says_so_and_keeps_the_bar_where_it_came_to(page):
+    page.evaluate(
+        """() => {
+          window.said = [];
+          const words = document.querySelector("#jobs .words");
+          new MutationObserver(() => window.said.push(words.textContent)).observe(words, { childList: true });
+        }"""
+    )
+    press_start(page, LONG)
+    wait_for_percent(page, 1)
+    page.click(".cancel")
+    expect_end(page, re.compile(r"^Cancelled at [1-9]\d?%\.$"))
+    said = page.evaluate("window.said")
+    assert said.index("Cancelling…") < said.index(f"Cancelled at {percent(page)}%.")
+    assert page.evaluate("Math.floor(document.querySelector('#progress_bar').value)") == percent(page)
+    expect(page.locator(".cancel")).to_be_hidden()
+    expect(page.locator(".retry")).to_be_visible()
+    assert page.problems == []
+
+
+def test_try_again_is_a_new_job_with_the_same_parameters_and_a_bar_of_its_own(page):
+    press_start(page, LONG)
+    wait_for_percent(page, 1)
+    page.click(".cancel")
+    expect_end(page, re.compile("^Cancelled"))
+    page.click(".retry")
+    expect(page.locator("#jobs .job h2")).to_have_text([f"Primes below {LONG}"] * 2)
+    expect(page.locator("#jobs .job").nth(1).locator(".words")).to_have_text(re.compile("^Cancelled"))
+    wait_for_percent(page, 1)
+    cancel_all(page)
+    assert page.problems == []
+
+
+def test_a_double_click_presses_once(visitor, site_without_worker):
+    page = open_home(visitor, site_without_worker)
+    press_start(page, 1000)
+    expect_end(page, "Waiting for a worker.")
+    page.locator(".cancel").first.dblclick(delay=50)
+    expect_end(page, "Cancelled.")
+    page.locator(".retry").first.dblclick(delay=50)
+    expect(page.locator("#jobs .words")).to_have_text(["Waiting for a worker.", "Cancelled."])
+    page.reload()
+    expect_live(page)
+    expect(page.locator("#jobs .words")).to_have_text(["Waiting for a worker.", "Cancelled."])
+
+
+def test_a_job_that_waits_is_cancelled_at_once(visitor, site_without_worker):
+    page = open_home(visitor, site_without_worker)
+    press_start(page, 1000)
+    expect_end(page, "Waiting for a worker.")
+    page.click(".cancel")
+    expect_end(page, "Cancelled.")
+    expect(page.locator(".retry")).to_be_visible()
+
+
+def test_an_error_about_one_job_is_told_at_that_job(visitor, site_without_worker):
+    page = open_home(visitor, site_without_worker)
+    press_start(page, 1000)
+    expect_end(page, "Waiting for a worker.")
+    # It has ended, and the news of it has not come through.
+    change_row(site_without_worker, page, state="FAILURE", error="In vain.", finished_at="2026-01-01 00:00:00")
+    page.click(".cancel")
+    expect(page.locator(".job .problem")).to_contain_text("this job has ended already")
+    expect(page.locator("form .problem")).to_be_hidden()
+    page.reload()
+    expect_end(page, "Failed. In vain.")
+    expect(page.locator(".job .problem")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("path", "button"), [("/search/", "#search button"), ("/exports/", "#button_export")])
+def test_other_pages_have_the_same_buttons(visitor, site_without_worker, path, button):
+    page = open_page(visitor, site_without_worker, path)
+    if path == "/search/":
+        page.fill("[name=query]", "math.sqrt")
+    page.click(button)
+    expect(page.locator("section .words")).to_have_text("Waiting for a worker.")
+    page.click("section .cancel")
+    expect(page.locator("section .words")).to_have_text("Cancelled.")
+    expect(page.locator("section .cancel")).to_be_hidden()
+    page.click("section .retry")
+    expect(page.locator("section .words")).to_have_text(["Waiting for a worker.", "Cancelled."])
+    titles = page.locator("section h2").all_inner_texts()
+    assert titles[0] == titles[1]
+    assert page.problems == []
+
+
+# The web process is killed
+
+
+def test_the_bar_goes_on_when_the_web_process_was_killed(page, web_killed):
+    press_start(page, LONG)
+    wait_for_percent(page, 1)
+    before = percent(page)
+    web_killed.kill()
+    expect(page.locator("#link")).to_have_text("reconnecting…")
+    web_killed.start()
+    expect_live(page)
+    wait_for_percent(page, before + 1)
+    cancel_all(page)
+
+
+def test_what_was_pressed_while_it_was_down_is_done_once_afterwards(page, web_killed):
+    press_start(page, LONG)
+    wait_for_percent(page, 1)
+    web_killed.kill()
+    expect(page.locator("#link")).to_have_text("reconnecting…")
+    page.click(".cancel")
+    expect_end(page, "Cancelling…")
+    press_start(page, SHORT)
+    web_killed.start()
+    expect_live(page)
+    expect(words_of(page, f"Primes below {LONG}")).to_have_text(re.compile("^Cancelled at"), timeout=40_000)
+    expect(words_of(page, f"Primes below {SHORT}")).to_have_text(ANSWER, timeout=40_000)
+    page.reload()
+    expect_live(page)
+    expect(page.locator("#jobs .job h2")).to_have_text([f"Primes below {SHORT}", f"Primes below {LONG}"])
+    expect(page.locator(".problem:visible")).to_have_count(0)
+
+
+# The line is broken
+
+
+def test_a_line_that_is_silently_cut_is_noticed_and_replaced(visitor, proxy):
+    visitor.clock.install()  # so that nobody has to wait for the ping
+    page = open_home(visitor, proxy)
+    press_start(page, LONG)
+    wait_for_percent(page, 1)
+    proxy.half_open()
+    before = percent(page)
+    expect(page.locator("#link")).to_have_text("live")
+    for _ in range(3):  # a ping is sent, and not answered; the first may meet news that was still on its way
+        page.clock.fast_forward(20_000)
+    expect(page.locator("#link")).to_have_text("reconnecting…")
+    proxy.carry()
+    expect_live(page)
+    wait_for_percent(page, before + 1)
+    cancel_all(page)
+    assert page.problems == []
+
+
+def test_where_websockets_are_blocked_the_page_asks_over_http(visitor, proxy):
+    proxy.refuse_sockets()
+    page = visitor.new_page()
+    page.goto(f"http://{proxy.host}/", wait_until="commit")
+    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s", timeout=40_000)
+    press_start(page, LONG)
+    wait_for_percent(page, 1)
+    page.click(".cancel")
+    expect_end(page, re.compile("^Cancelled at"))
+    page.click(".retry")
+    expect(page.locator("#jobs .job h2")).to_have_text([f"Primes below {LONG}"] * 2)
+    wait_for_percent(page, 1)
+    before = percent(page)
+    proxy.carry()
+    page.evaluate("dispatchEvent(new Event('online'))")  # or wait for the next try
+    expect_live(page)
+    wait_for_percent(page, before + 1)
+    cancel_all(page)
+
+
+def test_what_was_pressed_while_nothing_could_be_reached_is_said_again_over_http(visitor, proxy):
+    proxy.refuse_sockets()
+    page = visitor.new_page()
+    page.goto(f"http://{proxy.host}/", wait_until="commit")
+    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s", timeout=40_000)
+    proxy.reset()
+    press_start(page, 1000)
+    expect(page.locator("#link")).to_have_text("reconnecting…")
+    proxy.refuse_sockets()
+    expect_end(page, "Done. The answer is 168.")
+    expect(page.locator("#jobs .job")).to_have_count(1)
+
+
+# Silence
+
+
+def test_silence_is_told_and_the_job_still_runs(visitor, site_without_worker):
+    page = open_home(visitor, site_without_worker)
+    press_start(page, 1000)
+    expect_end(page, "Waiting for a worker.")
+    expect(page.locator(".silence")).to_be_hidden()
+    let_it_run_silently(site_without_worker, page, current=30, total=100)
+    expect(page.locator(".silence")).to_have_text(re.compile(r"^No news for \d+ min\.$"))
+    expect_end(page, "Running.")
+    assert percent(page) == 30
+    expect(page.locator(".cancel")).to_be_enabled()
+
+
+def test_a_job_that_falls_silent_while_it_is_watched_says_so(visitor, site):
+    visitor.clock.install()
+    page = open_home(visitor, site)
+    press_start(page, LONG)
+    wait_for_percent(page, 1)
+    os.killpg(site.the_worker.pid, signal.SIGSTOP)
+    page.clock.fast_forward(31_000)
+    expect(page.locator(".silence")).to_have_text(re.compile(r"^No news for \d+ s\.$"))
+    expect_end(page, "Running.")
+    os.killpg(site.the_worker.pid, signal.SIGCONT)
+    page.reload()  # its clock is the server's again
+    expect_live(page)
+    wait_for_percent(page, 1)
+    expect(page.locator(".silence")).to_be_hidden()
+    cancel_all(page)
+
+
+def test_an_unknown_percentage_is_drawn_as_such(visitor, site_without_worker):
+    page = open_home(visitor, site_without_worker)
+    press_start(page, 1000)
+    expect_end(page, "Waiting for a worker.")
+    expect(page.locator("#progress_bar")).to_have_attribute("value", "0")
+    let_it_run_silently(site_without_worker, page)
+    expect_end(page, "Running.")
+    expect(page.locator("#progress_bar")).not_to_have_attribute("value", re.compile(""))
+    expect(page.locator("#div_progress_val")).to_have_text("")
