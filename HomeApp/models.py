@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection, models, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Cast, Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
@@ -61,7 +61,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             if job.filter(attempt__lt=most).update(
                 state=State.STARTED,
                 attempt=F("attempt") + 1,
-                seq=(F("attempt") + 1) * SEQ_PER_ATTEMPT,
+                seq=(Cast("attempt", models.BigIntegerField()) + 1) * SEQ_PER_ATTEMPT,
                 current=None,
                 total=None,
                 description="",

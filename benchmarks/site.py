@@ -27,8 +27,8 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 EXPIRES = {"delivery_mode": 1, "expiration": "200"}  # milliseconds: HomeApp.progress.OLD_NEWS
 SERVERS = {
     "daphne": "daphne -v 0 -b 127.0.0.1 --websocket-max-message-size 65536 -p {port} benchmarks.asgi:application",
-    "uvicorn": "uvicorn --log-level warning --ws websockets-sansio --loop uvloop --ws-max-size 65536 --ws-per-message-deflate false --port {port}"
-    " benchmarks.asgi:application",
+    "uvicorn": "uvicorn --log-level warning --ws websockets-sansio --loop uvloop --ws-max-size 65536"
+    " --ws-per-message-deflate false --port {port} benchmarks.asgi:application",
 }
 
 

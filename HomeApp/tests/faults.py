@@ -24,6 +24,8 @@ from HomeApp.tests.history import Row, check, lost_ends
 from HomeApp.tests.stage import LINES, WEBS, WORKER, Line, Stage, staged
 from HomeApp.tests.watcher import Watcher, visit
 
+#: What may become of a line.
+LINE_FAULTS = (Mode.DELAY, Mode.RESET, Mode.HALF_OPEN)
 #: Seconds after the last repair in which all ends must have been told.
 PATIENCE = 45
 #: What there is to be broken, and how.
@@ -31,7 +33,7 @@ BREAKABLE = {
     WORKER: ("kill a child", "kill", "kill and leave orphans", "pause"),
     **dict.fromkeys(WEBS, ("kill", "pause")),
     "redis": ("kill",),
-    **dict.fromkeys([f"lines to {end}" for end in ("broker", "database", "redis", *WEBS)], tuple(Mode)[1:]),
+    **dict.fromkeys([f"lines to {end}" for end in ("broker", "database", "redis", *WEBS)], LINE_FAULTS),
 }
 
 
