@@ -3,7 +3,7 @@
 from typing import Any
 
 from celery.backends.rpc import RPCBackend
-from celery.states import READY_STATES, RETRY
+from celery.states import READY_STATES, RETRY, STARTED
 from kombu import Exchange, Queue
 
 #: Seconds until a broker that says nothing counts as away: a line that was cut silently looks open for ever.
@@ -75,3 +75,20 @@ class ReplyBackend(RPCBackend):
                 retry_policy=self.retry_policy,
             )
         return result
+
+    def get_task_meta(self, task_id: str, backlog_limit: int = 0) -> dict[str, Any]:
+        """Take no reply off the queue, as Celery's `rpc` would to tell a task's state: the replies are the relay's.
+
+        A worker asks when it is to revoke a task that it does not run. STARTED is the answer with which it leaves the
+        task to whoever runs it (celery.worker.control, `_revoke`); what the state is, the job's row says.
+
+        Args:
+            task_id: whose state is asked for.
+            backlog_limit: as Celery has it; not used.
+
+        Returns:
+            What Celery knows as a task's meta.
+        """
+        return {"task_id": task_id, "status": STARTED, "result": None, "traceback": None, "children": []}
+
+    poll = get_task_meta

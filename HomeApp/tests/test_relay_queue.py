@@ -151,3 +151,15 @@ def test_a_reply_that_comes_while_the_last_ones_are_dealt_with_is_dealt_with_too
     heard.wait_for(2)
     assert {snapshot.task_id for snapshot in heard.snapshots} == {str(job.pk), str(other.pk)}
     assert Job.objects.filter(state="SUCCESS").count() == 2
+
+
+def test_nobody_but_a_relay_takes_replies_off_the_queue(job):
+    """A worker that is to revoke a task asks the result backend for its state."""
+    with current_app.pool.acquire(block=True) as connection:
+        waiting = REPLY_QUEUE(connection.default_channel)
+        waiting.declare()
+        waiting.purge()
+        reply(connection.default_channel, job)
+        assert current_app.backend.get_state(str(job.pk)) == "STARTED"
+        assert current_app.AsyncResult(str(job.pk)).state == "STARTED"
+        assert waiting.get(no_ack=True).payload["task_id"] == str(job.pk)
