@@ -6,7 +6,7 @@ A report's way, file by file:
     reply_queue.py the queue the report goes to, through Celery's rpc result backend
     relay.py       a thread in each web process: replies -> rows -> hub
     reply.py       what a reply says
-    models.py      the row, and the only ways in which it may move
+    models/job.py  the row, and the only ways in which it may move
     snapshot.py    a job as it is told
     hub.py         snapshots -> the sockets of each web process
     watcher.py     one open socket: who it is, and what it is shown

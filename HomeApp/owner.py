@@ -92,8 +92,9 @@ def owners_of(session_keys: Iterable[str]) -> dict[str, str | None]:
         session_keys: as sockets bring them, so of any content.
     """
     keys = [key for key in session_keys if key.isascii() and key.isalnum()]
-    rows = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now()) if keys else []
-    return {row.session_key: owner_of(ReadSession(row.session_key, row.session_data)) for row in rows}
+    unexpired = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    rows = unexpired.values_list("session_key", "session_data")
+    return {key: owner_of(ReadSession(key, data)) for key, data in rows}
 
 
 def owner_of(session: SessionBase) -> str | None:

@@ -4,7 +4,7 @@ Source: Channels, "Database Access"; asgiref's `sync_to_async` runs all that is 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
@@ -48,33 +48,38 @@ class LookUp(Generic[Key, Result]):
 
     def __init__(self, function: Callable[[list[Key]], Mapping[Key, Result]], default: Result) -> None:
         self.function, self.default = function, default
-        self.asked: dict[Key, asyncio.Future[Result]] = {}
+        self.asked: dict[Key, list[asyncio.Future[Result]]] = {}
         self.answering: asyncio.Task[None] | None = None
 
     async def __call__(self, key: Key) -> Result:
         """Return what there is for a key, looked up after this call."""
-        if key not in self.asked:
-            self.asked[key] = asyncio.get_running_loop().create_future()
-        answer = self.asked[key]
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.asked.setdefault(key, []).append(answer)
         if self.answering is None:
             self.answering = asyncio.create_task(self._answer())
-        return await asyncio.shield(answer)
+        return await answer
 
     async def _answer(self) -> None:
         try:
             while self.asked:
                 keys = list(self.asked)[:MOST_AT_ONCE]
-                answers = [self.asked.pop(key) for key in keys]
-                await self._settle(keys, answers)
+                await self._settle({key: self.asked.pop(key) for key in keys})
         finally:
             self.answering = None
 
-    async def _settle(self, keys: list[Key], answers: Iterable[asyncio.Future[Result]]) -> None:
+    async def _settle(self, asked: dict[Key, list[asyncio.Future[Result]]]) -> None:
         try:
-            found = await in_thread(self.function, keys)
+            found = await in_thread(self.function, list(asked))
         except Exception as problem:
-            for answer in answers:
+            for _, answer in _waiting(asked):
                 answer.set_exception(problem)
         else:
-            for key, answer in zip(keys, answers, strict=True):
+            for key, answer in _waiting(asked):
                 answer.set_result(found.get(key, self.default))
+
+
+def _waiting(asked: dict[Key, list[asyncio.Future[Result]]]) -> Iterator[tuple[Key, asyncio.Future[Result]]]:
+    for key, answers in asked.items():
+        for answer in answers:
+            if not answer.done():  # done already is that of one who has gone
+                yield key, answer

@@ -143,15 +143,24 @@ def test_one_owner_has_one_job_for_a_ref():
         make(ref=ref)
 
 
-def test_an_owner_sees_all_unfinished_and_the_recent_finished_jobs_oldest_first():
+def test_owners_see_all_unfinished_and_the_recent_finished_jobs_oldest_first():
     ended = [make() for _ in range(4)]
     for job in ended:
         job.end(State.SUCCESS)
         job.save_end()
     running = [make() for _ in range(3)]
     foreign = make(owner="visitor-2")
-    visible = Job.objects.visible_to(["visitor-1", "visitor-2", "visitor-3"], recent=2)
-    assert visible == {"visitor-1": [*ended[2:], *running], "visitor-2": [foreign], "visitor-3": []}
+    theirs = [make(owner="visitor-4") for _ in range(3)]
+    for job in theirs:
+        job.end(State.FAILURE)
+        job.save_end()
+    visible = Job.objects.visible_to(["visitor-1", "visitor-2", "visitor-3", "visitor-4"], recent=2)
+    assert visible == {
+        "visitor-1": [*ended[2:], *running],
+        "visitor-2": [foreign],
+        "visitor-3": [],
+        "visitor-4": theirs[1:],
+    }
 
 
 def test_what_many_owners_see_is_one_query(django_assert_num_queries):
