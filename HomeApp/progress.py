@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
-from amqp.exceptions import AMQPError
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django import forms
 from django.db import InterfaceError, OperationalError, connections
-from kombu.exceptions import OperationalError as KombuOperationalError
 
 from HomeApp.models import SEQ_PER_ATTEMPT, Job, State
-from HomeApp.reply_queue import REPLY_QUEUE
+from HomeApp.reply_queue import AWAY, REPLY_QUEUE
 
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
@@ -110,12 +108,12 @@ class JobTask(Task):
                 time.sleep(RETRY_AFTER)
 
     def _attempt(self, attempt: int, *args: Any, **kwargs: Any) -> Any:
-        self.request.update(seq=attempt * SEQ_PER_ATTEMPT, attempt=attempt, latest=None, reported=-math.inf)
+        self.request.update(seq=attempt * SEQ_PER_ATTEMPT, attempt=attempt, latest={}, told=True, reported=-math.inf)
         self.update_state(state=State.STARTED, meta={})
         try:
             return self.run(*args, **kwargs)
         finally:
-            if self.request.latest:
+            if not self.request.told:
                 self.update_state(state=State.PROGRESS, meta=self.request.latest)
 
     def _has_time_limit(self) -> bool:
@@ -135,9 +133,11 @@ class JobTask(Task):
         """
         self.request.seq += 1
         meta = {**(meta or {}), "seq": self.request.seq, "attempt": self.request.attempt}
+        if task_id in (None, self.request.id):
+            self.request.latest = {name: meta.get(name) for name in ("current", "total", "description")}
         try:
             super().update_state(task_id, state, meta, **kwargs)
-        except (AMQPError, KombuOperationalError, OSError) as problem:
+        except AWAY as problem:
             # The work goes on: a later report says all that this one would have said, and the end is tried again.
             logger.warning("Job %s cannot report: %r", self.request.id, problem)
             self.request.reported = time.monotonic() + UNHEARD
@@ -175,10 +175,10 @@ class JobTask(Task):
         """Report, unless the last report was a moment ago; the latest is kept, to be told when the attempt ends."""
         now = time.monotonic() if now is None else now
         self.request.latest = {"current": current, "total": total, "description": description}
+        self.request.told = False
         since = now - self.request.reported
         if since >= 1 / REPORTS_PER_SECOND:
             self.request.reported = now
             expiration = OLD_NEWS if since < OLD_NEWS else None
             self.update_state(state=State.PROGRESS, meta=self.request.latest, expiration=expiration)
-            if expiration is None and self.request.reported == now:
-                self.request.latest = None
+            self.request.told = expiration is None and self.request.reported == now

@@ -28,8 +28,9 @@ from HomeApp.sweep import EVERY, sweep
 
 logger = logging.getLogger(__name__)
 
-#: Replies taken from the broker and not yet acknowledged, at most.
-BATCH = 1_000
+#: Replies taken from the broker and not yet acknowledged, at most. Under too much load, larger batches carry a little
+#: more, and what they show is older.
+BATCH = 300
 #: Bytes taken from the broker's socket at a time, at most.
 READ_AHEAD = 16_384
 #: Seconds between two batches, at least: under load, fewer and larger ones.
@@ -214,6 +215,8 @@ def _apply(job: Job, reply: Reply) -> bool:
     if job.final:
         return False
     if reply.state in FINAL:
+        if reply.attempt == job.attempt and reply.current is not None:
+            job.current, job.total = reply.current, reply.total  # what was reported last may have been lost on its way
         job.end(reply.state, result=reply.result, error=reply.error, traceback=reply.traceback)
     elif reply.seq <= job.seq:
         return False

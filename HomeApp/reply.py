@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from HomeApp.models import FINAL, SEQ_PER_ATTEMPT, State
@@ -42,34 +42,41 @@ class Reply:
 
         Args:
             body: `task_id`, `status`, `result` and `traceback`, as Celery's result backends write them, and the
-                `attempt`, as `ReplyBackend` adds it.
+                `attempt` and the `latest` report of it, as `ReplyBackend` adds them.
 
         Raises:
             ValueError, TypeError, KeyError: it is no reply of a `JobTask`.
         """
         state, result = State(body["status"]), body["result"]
-        if state == State.SUCCESS and not _storable(result):
-            return cls(body["task_id"], State.FAILURE, error=UNSTORABLE, traceback=_text(repr(result)))
-        if state == State.SUCCESS:
-            return cls(body["task_id"], state, result=result)
-        if state == State.REVOKED:
-            return cls(body["task_id"], state)
-        if state == State.RETRY:
-            attempt = int(body["attempt"])
-            seq = (attempt + 1) * SEQ_PER_ATTEMPT - 2  # before its job's end, after all else of its attempt
-            return cls(body["task_id"], state, seq=seq, attempt=attempt, error=_sentence(result))
-        if state in FINAL:
-            return cls(body["task_id"], state, error=_sentence(result), traceback=_text(body["traceback"]))
-        return cls(
+        if state not in FINAL and state != State.RETRY:
+            return cls(
+                body["task_id"],
+                state,
+                seq=int(result["seq"]),
+                attempt=int(result["attempt"]),
+                current=_number(result.get("current")),
+                total=_number(result.get("total")),
+                description=_text(result.get("description"))[:200],
+                partial=_text(result.get("partial"))[:PARTIAL],
+            )
+        latest = body.get("latest") or {}
+        reply = cls(
             body["task_id"],
             state,
-            seq=int(result["seq"]),
-            attempt=int(result["attempt"]),
-            current=_number(result.get("current")),
-            total=_number(result.get("total")),
-            description=_text(result.get("description"))[:200],
-            partial=_text(result.get("partial"))[:PARTIAL],
+            attempt=int(body.get("attempt") or 0),
+            current=_number(latest.get("current")),
+            total=_number(latest.get("total")),
         )
+        if state == State.SUCCESS and not _storable(result):
+            return replace(reply, state=State.FAILURE, error=UNSTORABLE, traceback=_text(repr(result)))
+        if state == State.SUCCESS:
+            return replace(reply, result=result)
+        if state == State.REVOKED:
+            return reply
+        if state == State.RETRY:
+            seq = (reply.attempt + 1) * SEQ_PER_ATTEMPT - 2  # before its job's end, after all else of its attempt
+            return replace(reply, seq=seq, error=_sentence(result))
+        return replace(reply, error=_sentence(result), traceback=_text(body["traceback"]))
 
 
 def _number(value: Any) -> float | None:

@@ -1,11 +1,21 @@
 """The reply queue: where workers answer, and where the relay listens. Its name is written here alone."""
 
+import logging
+import time
 from typing import Any
 
+from amqp.exceptions import AMQPError, IrrecoverableChannelError, MessageNacked
 from celery.backends.rpc import RPCBackend
 from celery.states import READY_STATES, RETRY, STARTED
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
 
+logger = logging.getLogger(__name__)
+
+#: How it shows that the broker cannot be reached, or cannot take a reply.
+AWAY = (AMQPError, MessageNacked, OperationalError, OSError)
+#: Seconds until an end that the broker has not taken is told again.
+RETRY_AFTER = 0.5
 #: Seconds until a broker that says nothing counts as away: a line that was cut silently looks open for ever.
 CONFIRMED_AFTER = 2
 #: One queue per deployment, durable, so any web process can take the replies up and a web restart loses none.
@@ -40,7 +50,9 @@ class ReplyBackend(RPCBackend):
         expiration: float | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Reply. An end is written to the broker's disk, and tried again; what is only news on the way is not.
+        """Reply. An end is written to the broker's disk, and told until the broker has it; news on the way is not.
+
+        Celery itself gives up soon, and then has the job failed that was done.
 
         Args:
             task_id: whose reply it is.
@@ -55,26 +67,39 @@ class ReplyBackend(RPCBackend):
             The result.
 
         Raises:
-            OSError, amqp.AMQPError, kombu.exceptions.OperationalError: the broker cannot be reached.
+            OSError, amqp.AMQPError, kombu.exceptions.OperationalError: the broker cannot be reached, and this is news
+                on the way; or it will never take this end, as one that is too large.
         """
-        final = state in READY_STATES
         queue, correlation_id = self.destination_for(task_id, request)
         reply = self._to_result(task_id, state, result, traceback, request)
         reply["attempt"] = getattr(request, "attempt", None)
+        reply["latest"] = getattr(request, "latest", None)
+        lasting = state in READY_STATES or state == RETRY
+        while True:
+            try:
+                self._publish(reply, queue, correlation_id, delivery_mode=2 if lasting else 1, expiration=expiration)
+                return result
+            except AWAY as problem:
+                if not lasting or isinstance(problem, IrrecoverableChannelError):
+                    raise
+                logger.warning("The end of job %s waits for the broker: %r", task_id, problem)
+                time.sleep(RETRY_AFTER)
+
+    def _publish(self, reply: dict[str, Any], queue: str, correlation_id: str, **options: Any) -> None:
         with self.app.amqp.producer_pool.acquire(block=True) as producer:
-            producer.publish(
-                reply,
-                exchange="",
-                routing_key=queue,
-                correlation_id=correlation_id,
-                serializer=self.serializer,
-                delivery_mode=2 if final else 1,
-                expiration=expiration,
-                confirm_timeout=CONFIRMED_AFTER,
-                retry=final or state == RETRY,
-                retry_policy=self.retry_policy,
-            )
-        return result
+            try:
+                producer.publish(
+                    reply,
+                    exchange="",
+                    routing_key=queue,
+                    correlation_id=correlation_id,
+                    serializer=self.serializer,
+                    confirm_timeout=CONFIRMED_AFTER,
+                    **options,
+                )
+            except AWAY:
+                producer.connection.collect()  # it may look open for ever: the next one is new
+                raise
 
     def get_task_meta(self, task_id: str, backlog_limit: int = 0) -> dict[str, Any]:
         """Take no reply off the queue, as Celery's `rpc` would to tell a task's state: the replies are the relay's.

@@ -266,11 +266,17 @@ def test_a_task_may_retry_in_celerys_own_words_too(run, replies, resent):
     assert replies[-1][0] == "FAILURE"
 
 
-def test_a_reply_names_its_attempt(monkeypatch, resent):
-    published = []
+@pytest.fixture
+def published(monkeypatch) -> list[dict]:
+    """The bodies of all replies, as the broker is given them."""
+    bodies = []
     monkeypatch.setattr(
-        "kombu.messaging.Producer.publish", lambda self, body, **options: published.append(json.loads(dumps(body)))
+        "kombu.messaging.Producer.publish", lambda self, body, **options: bodies.append(json.loads(dumps(body)))
     )
+    return bodies
+
+
+def test_a_reply_names_its_attempt(published, resent):
     job = Job.objects.create(owner="visitor-1", kind="test", title="A test", attempt=2)
     task = current_app.task(base=JobTask, bind=True, name=f"test-{uuid.uuid4()}")(not_yet)
     request = {"id": str(job.pk), "reply_to": REPLY_QUEUE.name, "delivery_info": {}}
@@ -279,6 +285,26 @@ def test_a_reply_names_its_attempt(monkeypatch, resent):
     reply = Reply.of(published[-1])
     assert (reply.state, reply.attempt, reply.error) == ("RETRY", 3, "The server is busy.")
     assert published[0]["result"]["seq"] < reply.seq < 4 * SEQ_PER_ATTEMPT - 1
+
+
+@pytest.mark.parametrize("report", ["track", "update_state"])
+def test_an_end_says_how_far_its_attempt_has_come(published, report, clock):
+    def body(task):
+        if report == "track":
+            for number in task.track(range(8), description="counting"):
+                clock[0] += 1
+                if number == 3:
+                    raise ValueError
+        task.update_state(state="PROGRESS", meta={"current": 3, "total": 8, "description": "counting"})
+        task.update_state("another job's", "PROGRESS", {"current": 5})
+        raise ValueError
+
+    job = Job.objects.create(owner="visitor-1", kind="test", title="A test")
+    task = current_app.task(base=JobTask, bind=True, name=f"test-{uuid.uuid4()}")(body)
+    request = {"id": str(job.pk), "reply_to": REPLY_QUEUE.name, "delivery_info": {}}
+    build_tracer(task.name, task, app=current_app._get_current_object())(str(job.pk), (), {}, request)
+    assert published[-1]["status"] == "FAILURE"
+    assert published[-1]["latest"] == {"current": 3, "total": 8, "description": "counting"}
 
 
 def test_a_job_works_on_while_the_broker_is_away_and_tells_where_it_is_afterwards(run, replies, clock, monkeypatch):

@@ -100,6 +100,18 @@ def test_the_order_within_a_batch_does_not_matter(relay, job):
     assert told(relay) == [("STARTED", None), ("PROGRESS", 19), ("FAILURE", 19)]
 
 
+def test_an_end_tells_how_far_the_job_had_come_where_that_was_lost_on_its_way(relay, job):
+    relay.relay([said(job, "PROGRESS", 1, current=1, total=100)])
+    relay.relay([ended(job, "FAILURE", error="No.", attempt=1, current=19, total=100)])
+    assert told(relay) == [("PROGRESS", 1), ("FAILURE", 19)]
+
+
+def test_an_earlier_attempts_end_does_not_tell_how_far_the_present_one_has_come(relay, job):
+    relay.relay([said(job, "PROGRESS", 1, attempt=2, current=40, total=100)])
+    relay.relay([ended(job, "FAILURE", error="No.", attempt=1, current=19, total=100)])
+    assert told(relay) == [("PROGRESS", 40), ("FAILURE", 40)]
+
+
 def test_a_late_or_repeated_reply_is_no_news(relay, job):
     relay.relay([said(job, "PROGRESS", 5, current=50, total=100)])
     relay.relay([said(job, "PROGRESS", 5, current=50, total=100)])

@@ -68,3 +68,15 @@ def test_an_odd_exception_is_a_failure_all_the_same(odd):
 def test_what_is_no_reply_of_a_job_is_refused(junk):
     with pytest.raises((ValueError, TypeError, KeyError)):
         Reply.of(junk)
+
+
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED", "RETRY"])
+def test_an_end_says_how_far_its_attempt_had_come(state):
+    reply = Reply.of({**body(state), "attempt": 2, "latest": {"current": 3, "total": 4, "description": "three"}})
+    assert (reply.state, reply.attempt, reply.current, reply.total) == (state, 2, 3, 4)
+
+
+@pytest.mark.parametrize("latest", [None, {}, {"current": None}])
+def test_an_end_may_not_know_how_far_its_attempt_had_come(latest):
+    reply = Reply.of({**body("FAILURE"), "latest": latest})
+    assert (reply.attempt, reply.current, reply.total) == (0, None, None)
