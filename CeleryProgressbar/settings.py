@@ -106,7 +106,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    # Under ASGI a connection kept per thread would be lost with its thread: a pool keeps them.
+    # Under ASGI a connection kept per thread would be lost with its thread: a pool keeps them. It looks whether one
+    # still works before it gives it away: after a restart of the database, none does.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}}
 
 AUTH_USER_MODEL = "HomeApp.User"

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +30,15 @@ from HomeApp.tests.watcher import Watcher, visit
 LINE_FAULTS = (Mode.DELAY, Mode.RESET, Mode.HALF_OPEN)
 #: Seconds after the last repair in which all ends must have been told.
 PATIENCE = 45
+#: What a worker logs of a task that has succeeded: its own time, and the task.
+SUCCEEDED = re.compile(r"^\[(\S+ \S+): .*\[([0-9a-f-]{36})\] succeeded", re.MULTILINE)
+#: The services, by the name of each program.
+SERVICES = {"RabbitMQ": "broker", "PostgreSQL": "database", "Redis": "redis"}
 #: What there is to be broken, and how.
 BREAKABLE = {
     WORKER: ("kill a child", "kill", "kill and leave orphans", "pause"),
     **dict.fromkeys(WEBS, ("kill", "pause")),
-    "redis": ("kill",),
+    **dict.fromkeys(SERVICES, ("kill",)),
     **dict.fromkeys([f"lines to {end}" for end in ("broker", "database", "redis", *WEBS)], LINE_FAULTS),
 }
 
@@ -116,8 +122,8 @@ def break_(stage: Stage, fault: Fault):
     """Let a fault begin."""
     if fault.lines:
         stage.break_lines(fault.lines, fault.how, fault.seconds / 8)
-    elif fault.what == "redis":
-        stage.redis.kill()
+    elif fault.what in SERVICES:
+        stage.services[SERVICES[fault.what]].kill()
     elif stage.running(fault.what):
         ways: dict[str, Callable[[str], Any]] = {
             "kill": stage.kill,
@@ -132,8 +138,8 @@ def mend(stage: Stage, fault: Fault):
     """Let a fault end."""
     if fault.lines:
         stage.break_lines(fault.lines, Mode.PASS)
-    elif fault.what == "redis":
-        stage.redis.start()
+    elif fault.what in SERVICES:
+        stage.services[SERVICES[fault.what]].start()
     elif fault.how == "pause":
         stage.go_on(fault.what)
     elif not stage.running(fault.what):
@@ -156,6 +162,7 @@ class Run:
         self.rows: list[Row] = []
         self.violations: list[str] = []
         self.waited = 0.0  #: seconds from the last repair to the last end
+        self.late = 0.0  #: seconds at most from a task's end, or the last repair, until every page was told
 
     async def play(self):
         """Play the plan, and check what was told."""
@@ -170,6 +177,7 @@ class Run:
             self.violations += [f"{name} has died of a fault elsewhere." for name in dead]
             await self._wait_for_the_ends(starts, mended + PATIENCE)
             self.waited = time.monotonic() - mended
+            self.late = self._late(mended)
             unended = [start for start, act in zip(self.plan.starts, starts, strict=True) if not act.done()]
             self.violations += [f"A page still waits for what follows from {start}." for start in unended]
             for act in starts:
@@ -224,6 +232,19 @@ class Run:
                 return
             await asyncio.sleep(0.1)
 
+    def _late(self, mended: float) -> float:
+        """Return how late the ends of tasks that have succeeded were told, at most; in seconds."""
+        ahead = time.time() - time.monotonic()
+        logs = "".join(path.read_text() for path in self.stage.folder.glob(f"{WORKER}*.log"))
+        done = {task_id: datetime.fromisoformat(at.replace(",", ".")) for at, task_id in SUCCEEDED.findall(logs)}
+        late = [0.0]
+        for watcher in self.watchers:
+            for task_id in done.keys() & {row["id"] for row in self.rows}:
+                told = [one.at for one in watcher.frames(task_id) if one.frame["state"] == "SUCCESS"]
+                if told and not watcher.room:  # a page for one job may be opened long after
+                    late.append(min(told) - max(mended, done[task_id].timestamp() - ahead))
+        return max(late)
+
     def report(self) -> str:
         """Return the run in one line, and a line for each violation."""
         ends = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in self.rows).items())
@@ -234,7 +255,8 @@ class Run:
             [
                 f"seed {self.plan.seed}: {'; '.join(map(str, self.plan.faults))}",
                 f"    {ends}, {attempts} of them after another attempt; {frames} frames to {len(self.watchers)} pages;"
-                f" the last end {self.waited:.1f} s after the last repair; {len(self.violations)} violations",
+                f" the last end {self.waited:.1f} s after the last repair, told within {self.late:.1f} s;"
+                f" {len(self.violations)} violations",
                 *(f"    failed: {failure}" for failure in failures),
                 *(f"    VIOLATION: {violation}" for violation in self.violations),
             ]

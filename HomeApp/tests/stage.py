@@ -1,11 +1,7 @@
-"""The full site on a stage where everything can be broken: processes, Redis, and every line between them.
-
-RabbitMQ and PostgreSQL are shared with others, so they are never stopped: the lines to them are broken instead.
-"""
+"""The full site on a stage where everything can be broken: processes, services, and every line between them."""
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterable
@@ -18,8 +14,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from HomeApp.tests.fault_proxy import FaultProxy, Mode, reserve_port
+from HomeApp.tests.own_services import PostgreSQL, RabbitMQ, Redis, Service
 from HomeApp.tests.processes import Site, healthy, wait_until
-from HomeApp.tests.services import database, missing, virtual_host
 
 WEBS = ("web-1", "web-2")
 WORKER = "worker"
@@ -32,60 +28,17 @@ LINES += [("pages", web) for web in WEBS]
 Line = tuple[str, str]
 
 
-class Redis:
-    """A Redis of our own, which may be killed: nothing in it is kept.
-
-    Args:
-        folder: for its log.
-    """
-
-    def __init__(self, folder: Path):
-        if not shutil.which("redis-server"):
-            missing("Redis", "redis-server is not installed")
-        self.folder, self.reserved = folder, reserve_port()
-        self.port = self.reserved.getsockname()[1]
-        self.process: subprocess.Popen | None = None
-        self.start()
-
-    def start(self):
-        """Start, unless it runs."""
-        if self.process is None:
-            command = [
-                "redis-server",
-                "--port",
-                str(self.port),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-            ]
-            with (self.folder / "redis.log").open("a") as log:
-                self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
-
-    def kill(self):
-        """Kill it, if it runs."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-
 class Stage:
     """Two web processes, one on each of the supported servers, and a worker with two children.
 
     Args:
         folder: for data and logs.
-        broker: RabbitMQ's URL.
-        database: PostgreSQL's.
+        services: what it runs over, by `VARIABLES`.
     """
 
-    def __init__(self, folder: Path, broker: str, database: str):
-        self.folder, self.database = folder, database
-        self.redis = Redis(folder)
-        self.urls = {"broker": broker, "database": database, "redis": f"redis://127.0.0.1:{self.redis.port}/0"}
-        self.site = Site(folder, **{VARIABLES[service]: url for service, url in self.urls.items()})
+    def __init__(self, folder: Path, services: dict[str, Service]):
+        self.folder, self.services = folder, services
+        self.site = Site(folder, **{VARIABLES[name]: service.url for name, service in services.items()})
         self.ports = {web: reserve_port() for web in WEBS}
         self.lines: dict[Line, FaultProxy] = {line: self._lay(line) for line in LINES}
         self.processes: dict[str, subprocess.Popen] = {}
@@ -99,8 +52,7 @@ class Stage:
     def _lay(self, line: Line) -> FaultProxy:
         if line[0] == "pages":
             return FaultProxy(*self.ports[line[1]].getsockname())
-        url = urlsplit(self.urls[line[1]])
-        return FaultProxy(url.hostname, url.port)
+        return FaultProxy("127.0.0.1", self.services[line[1]].port)
 
     def host(self, web: str) -> str:
         """Return where pages reach a web process."""
@@ -145,7 +97,7 @@ class Stage:
         self.processes[name] = self.site.start(name, *command, **environment)
 
     def _url(self, name: str, service: str) -> str:
-        url = urlsplit(self.urls[service])
+        url = urlsplit(self.services[service].url)
         login = url.netloc.rpartition("@")[0]
         here = f"127.0.0.1:{self.lines[name, service].port}"
         return url._replace(netloc=f"{login}@{here}" if login else here).geturl()
@@ -209,7 +161,8 @@ class Stage:
 
     def mend(self) -> list[str]:
         """Mend everything, and wait until it works. Returns the processes that had died of themselves."""
-        self.redis.start()
+        for service in self.services.values():
+            service.start()
         self.break_lines(LINES, Mode.PASS)
         for name in self.processes:
             self.go_on(name)
@@ -226,20 +179,19 @@ class Stage:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all jobs' rows, with ids as text."""
-        with psycopg.connect(self.database, row_factory=dict_row) as connection:
+        with psycopg.connect(self.services["database"].url, row_factory=dict_row) as connection:
             rows = connection.execute('SELECT * FROM "HomeApp_job" ORDER BY created_at').fetchall()
         return [{**row, "id": str(row["id"]), "ref": str(row["ref"])} for row in rows]
 
     def close(self):
-        """Kill all processes and cut all lines."""
+        """Kill all processes and cut all lines; the services are somebody else's to close."""
         self.site.kill_all()
         for group in self.orphans:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
-        self.redis.kill()
         for proxy in self.lines.values():
             proxy.close()
-        for reserved in (*self.ports.values(), self.redis.reserved):
+        for reserved in self.ports.values():
             reserved.close()
 
     def _signal(self, name: str, number: signal.Signals):
@@ -254,13 +206,15 @@ class Stage:
 
 @contextlib.contextmanager
 def staged(folder: Path):
-    """A stage over a virtual host and a database of its own."""
-    with virtual_host() as broker, database() as rows:
-        stage = Stage(folder, broker, rows)
-        try:
-            yield stage
-        finally:
-            stage.close()
+    """A stage over services of its own."""
+    with contextlib.ExitStack() as stack:
+        services: dict[str, Service] = {}
+        for name, kind in {"database": PostgreSQL, "redis": Redis, "broker": RabbitMQ}.items():
+            services[name] = kind()
+            stack.callback(services[name].close)
+        stage = Stage(folder, services)
+        stack.callback(stage.close)
+        yield stage
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from HomeApp.jobs import UNREACHABLE
 from HomeApp.tests.fault_proxy import Mode
 from HomeApp.tests.history import FINAL, check
 from HomeApp.tests.processes import Site, wait_until
@@ -178,6 +179,36 @@ async def test_a_job_succeeds_though_the_broker_is_cut_off_for_a_while(whole, op
     assert (await the_end(page, another))["state"] == "SUCCESS"
 
 
+async def test_a_job_that_is_done_while_rabbitmq_is_down_succeeds_when_it_is_back(whole, open_page):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    await asyncio.to_thread(whole.services["broker"].kill)
+    meanwhile = await press_start(page, 10_000, 1_229)
+    assert (await the_end(page, meanwhile))["error"] == UNREACHABLE
+    waits = f"The end of job {job} waits for the broker"
+    await asyncio.to_thread(wait_until, lambda: waits in whole.site.log(WORKER), "the job is done", PATIENCE)
+    await asyncio.to_thread(whole.services["broker"].start)
+    assert (await the_end(page, job))["result"] == ANSWER
+    another = await press_start(page, 10_000, 1_229)
+    assert (await the_end(page, another))["state"] == "SUCCESS"
+
+
+async def test_nothing_is_lost_when_postgresql_is_killed_and_started_again(whole, open_page):
+    page = open_page()
+    job = await press_start(page)
+    await running(page, job)
+    await asyncio.to_thread(whole.services["database"].kill)
+    ref = await page.start("count_primes", {"below": 10_000}, 1_229)
+    await asyncio.to_thread(whole.services["database"].start)
+    for web in WEBS:
+        await asyncio.to_thread(visit, whole.host(web))  # no page is answered over a line from before
+    assert (await the_end(page, job))["result"] == ANSWER
+    async with asyncio.timeout(PATIENCE):
+        pressed_meanwhile = await page.until(lambda: page.task_of(ref))
+    assert (await the_end(page, pressed_meanwhile))["state"] == "SUCCESS"
+
+
 @pytest.mark.parametrize("mode", [Mode.RESET, Mode.HALF_OPEN], ids=lambda mode: mode.name)
 async def test_nothing_is_lost_while_the_database_is_gone(whole, open_page, mode):
     page = open_page()
@@ -209,9 +240,9 @@ async def test_sockets_stay_and_are_told_the_end_when_redis_is_restarted(whole, 
     pages = [open_page(web) for web in WEBS]
     job = await press_start(pages[0])
     await running(pages[1], job)
-    whole.redis.kill()
+    whole.services["redis"].kill()
     await asyncio.sleep(0.5)
-    whole.redis.start()
+    whole.services["redis"].start()
     for page in pages:
         assert (await the_end(page, job))["result"] == ANSWER
         assert page.connections == 1
@@ -221,11 +252,11 @@ async def test_an_end_while_redis_is_away_is_told_to_the_sockets_of_both_web_pro
     pages = [open_page(web) for web in WEBS]
     job = await press_start(pages[0])
     await running(pages[1], job)
-    whole.redis.kill()
+    whole.services["redis"].kill()
     ended = f"[{job}] succeeded"
     await asyncio.to_thread(wait_until, lambda: ended in whole.site.log(WORKER), "the job has ended", PATIENCE)
     await asyncio.sleep(1)
-    whole.redis.start()
+    whole.services["redis"].start()
     for page in pages:
         assert (await the_end(page, job))["result"] == ANSWER
         assert page.connections == 1
