@@ -244,6 +244,39 @@ def test_where_websockets_are_blocked_the_page_asks_over_http(visitor, proxy):
     cancel_all(page)
 
 
+def test_a_page_that_comes_to_a_network_where_they_are_blocked_asks_over_http_too(visitor, proxy):
+    page = open_home(visitor, proxy)
+    proxy.reset()
+    expect(page.locator("#link")).to_have_text("reconnecting…")
+    proxy.refuse_sockets()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s", timeout=40_000)
+
+
+def test_a_page_too_many_is_not_tried_again_at_once(visitor, site):
+    visitor.clock.install()
+    page = visitor.new_page()
+    page.add_init_script(
+        """
+        window.tries = 0;
+        window.WebSocket = class {
+          constructor() {
+            window.tries += 1;
+            queueMicrotask(() => { this.onopen(); this.onclose({ code: 4429 }); });
+          }
+          send() {}
+          close() {}
+        };
+        """
+    )
+    page.goto(f"http://{site.host}/")
+    expect(page.locator("#link")).to_have_text("reconnecting…")
+    page.clock.run_for(2000)
+    assert page.evaluate("window.tries") == 1
+    page.clock.run_for(3000)
+    assert page.evaluate("window.tries") == 2
+
+
 def test_what_was_pressed_while_nothing_could_be_reached_is_said_again_over_http(visitor, proxy):
     proxy.refuse_sockets()
     page = visitor.new_page()

@@ -97,3 +97,18 @@ def test_my_jobs_are_told_in_the_words_of_the_bars(owner, fields, words):
     Job.objects.create(owner=owner.owner, kind="count_primes", finished_at=finished_at, **fields)
     page = " ".join(owner.get("/jobs/").content.decode().split())
     assert f'<p class="words"> {words} </p>' in page
+
+
+@pytest.mark.parametrize(
+    ("fields", "bar"),
+    [
+        ({"state": State.PENDING}, '<progress max="100" value="0"'),
+        ({"state": State.STARTED}, '<progress max="100" aria-label'),
+        ({"state": State.PROGRESS}, '<progress max="100" aria-label'),
+        ({"state": State.PROGRESS, "current": 1, "total": 4}, '<progress max="100" value="25.0"'),
+        ({"state": State.FAILURE, "finished_at": timezone.now()}, '<progress max="100" value="0"'),
+    ],
+)
+def test_my_jobs_draw_an_unknown_percentage_of_a_running_job_as_such(owner, fields, bar):
+    Job.objects.create(owner=owner.owner, kind="count_primes", **fields)
+    assert bar in owner.get("/jobs/").content.decode()

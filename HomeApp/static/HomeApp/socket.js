@@ -4,10 +4,11 @@ import $ from "./jquery.js";
 import { Polling } from "./polling.js";
 
 const FIRST_WAIT = 500; // milliseconds
-const LONGEST_WAIT = 15000;
+const LONGEST_WAIT = 5000; // so that the truth is here within 5 s of its being told again
 const PING_EVERY = 20000;
 const PATIENCE = 10000; // for the answer to a ping: a line that has been cut silently looks open for ever
-const BLOCKED = 3; // tries of a page that never had a socket, after which it asks over HTTP instead
+const BLOCKED = 3; // tries of a page that never had a socket on its network, after which it asks over HTTP instead
+const TOO_MANY_SOCKETS = 4429; // the site's close code: that will not pass in a moment
 const FINAL = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
 
 const LINK = { live: "live", reconnecting: "reconnecting…", asking: "WebSockets are blocked here: asking every 2\u00a0s" };
@@ -22,7 +23,10 @@ export class JobSocket {
     this.tries = 0;
     this.polling = null;
     this.open();
-    window.addEventListener("online", () => this.wake());
+    window.addEventListener("online", () => {
+      this.tries = 0; // it may be another network
+      this.wake();
+    });
     document.addEventListener("visibilitychange", () => document.hidden || this.wake());
   }
 
@@ -59,18 +63,19 @@ export class JobSocket {
       this.within(PING_EVERY, () => this.ping());
     };
     this.socket.onmessage = (event) => this.take(JSON.parse(event.data));
-    this.socket.onclose = () => this.closed();
+    this.socket.onclose = ({ code }) => this.closed(code);
     this.within(PATIENCE, () => this.closed());
   }
 
-  closed() {
+  closed(code) {
     const { socket } = this;
     socket.onopen = socket.onmessage = socket.onclose = null; // closing waits for the other side, which may be gone
     socket.close();
     this.tries += 1;
+    if (code === TOO_MANY_SOCKETS) this.wait = LONGEST_WAIT;
     if (this.tries >= BLOCKED) this.poll();
     else this.onLink("reconnecting");
-    this.within(this.wait * (0.5 + Math.random()), () => this.open());
+    this.within(this.wait * (0.5 + Math.random() / 2), () => this.open());
     this.wait = Math.min(this.wait * 2, LONGEST_WAIT);
   }
 
