@@ -76,10 +76,11 @@ async def test_logging_out_closes_the_sockets_of_that_session_alone(socket):
     for client in (here, elsewhere):
         await in_thread(client.force_login, user)
     job = await make(f"user-{user.pk}")
-    closing = [await socket(client=here), await socket(f"/ws/task_status/{job.pk}/", client=here)]
-    staying = await socket(client=elsewhere)
-    for one in (*closing, staying):
-        await one.frame()
+    opened = []
+    for path, client in (("/ws/jobs/", here), (f"/ws/task_status/{job.pk}/", here), ("/ws/jobs/", elsewhere)):
+        opened.append(await socket(path, client=client))
+        await opened[-1].frame()  # before the next one reads the row, and tells of it here
+    *closing, staying = opened
     await asyncio.to_thread(here.post, "/logout/")
     for one in closing:
         assert await one.closed() == 4401
