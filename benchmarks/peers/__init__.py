@@ -229,7 +229,7 @@ def _web_command(kind: Kind, server: str, port: int) -> list[str]:
     if kind.web == "floor":
         return ["relay"]
     if server == "daphne":
-        return ["daphne", "-b", "127.0.0.1", "-p", str(port), "asgi:application"]
+        return ["daphne", "-e", f"tcp:port={port}:interface=127.0.0.1:backlog=2048", "asgi:application"]
     if server == "uvicorn":
         options = ["--ws", "websockets-sansio", "--loop", "uvloop", "--no-access-log"]
         return ["uvicorn", "--host", "127.0.0.1", "--port", str(port), *options, "asgi:application"]
