@@ -10,7 +10,7 @@ A report's way, file by file:
     snapshot.py    a job as it is told
     hub.py         snapshots -> the sockets of each web process
     watcher.py     one open socket: who it is, and what it is shown
-    connection.py  what is under it: a slow reader is waited for, and cut
+    connection.py  what is under it: takes ready frames; a slow reader is waited for, and cut
     consumers.py   the sockets: who may watch what
     static/HomeApp/socket.js, bar.js    the browser: a snapshot becomes a bar
 

@@ -132,7 +132,7 @@ class Watcher(AsyncWebsocketConsumer):
             while self.unsent:
                 snapshot = self.unsent.pop(next(iter(self.unsent)))
                 self.writing = time.monotonic()
-                await self.base_send({"type": "websocket.send", "text": snapshot.text})
+                await self.connection.send_text(snapshot.text)
                 await self.shown(snapshot)
         finally:
             self.writing = self.writer = None

@@ -1,4 +1,4 @@
-"""The connection under a socket, where the other side does not read."""
+"""The connection under a socket: what goes over it, and what happens where the other side does not read."""
 
 # ruff: noqa: N802 - Twisted's names
 
@@ -7,9 +7,13 @@ import socket
 from functools import partial
 
 import pytest
+from twisted.internet.error import ConnectionLost
+from websockets.client import ClientProtocol
+from websockets.protocol import OPEN
+from websockets.uri import parse_uri
 
 from HomeApp import watcher as watcher_module
-from HomeApp.connection import connection_under
+from HomeApp.connection import connection_under, text_frame
 from HomeApp.watcher import Watcher
 
 
@@ -27,7 +31,7 @@ class Line(asyncio.Protocol):
         self.lost.set()
 
     async def send(self, message):
-        self.transport.write(message["text"].encode())
+        self.transport.write(message.get("text", message["type"]).encode())
 
 
 @pytest.fixture
@@ -88,16 +92,53 @@ async def test_a_closed_socket_does_not_wait_for_ever_until_the_rest_is_read(lin
         await line.lost.wait()
 
 
+async def test_a_frame_is_written_at_once_and_after_what_is_unread(line):
+    connection = connection_under(line.send)
+    await connection.send_text("at once")
+    await fill(line)
+    await connection.send_text("later")
+    frame = text_frame("at once")
+    assert await asyncio.to_thread(line.peer.recv, len(frame)) == frame
+    line.transport.close()
+    read = await asyncio.to_thread(lambda: b"".join(iter(lambda: line.peer.recv(1_000_000), b"")))
+    assert read == b"x" * 1_000_000 + b"later"  # as the server has written it
+
+
+async def test_nothing_is_written_after_the_farewell(line):
+    connection = connection_under(line.send)
+    await connection.send({"type": "websocket.close"})
+    await connection.send_text("more")
+    line.transport.close()
+    assert await asyncio.to_thread(line.peer.recv, 100) == b"websocket.close"
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
+@pytest.mark.parametrize("letter", ["x", "\u00e9"])
+def test_a_text_frame_is_what_a_client_reads(length, letter):
+    client = ClientProtocol(parse_uri("ws://127.0.0.1/"), state=OPEN, max_size=None)
+    client.receive_data(text_frame(letter * length))
+    (frame,) = client.events_received()
+    assert (frame.opcode, frame.fin, frame.data.decode()) == (1, True, letter * length)
+
+
 class Twisted:
     """A transport of Twisted's, as far as it is used here."""
 
     connected, disconnecting, producer, reading = True, False, "the HTTP channel", True
+    room = 10**6  # how much the kernel takes
 
     def __init__(self):
         self.socket = socket.socket()
+        self.kernel, self.dataBuffer, self._tempDataBuffer = b"", b"", []
 
-    def getHandle(self):
-        return self.socket
+    def writeSomeData(self, data):
+        taken, self.room = data[: self.room], max(0, self.room - len(data))
+        self.kernel += taken
+        return len(taken)
+
+    def write(self, data):
+        if data:
+            self._tempDataBuffer.append(data)
 
     def registerProducer(self, producer, streaming):
         assert streaming
@@ -124,7 +165,7 @@ def daphne():
     async def handle_reply(protocol, message):
         protocol.sent.append(message["type"])
 
-    protocol = type("Protocol", (), {})()
+    protocol = type("Protocol", (), {"STATE_OPEN": 3, "state": 3})()
     protocol.sent, protocol.transport = [], Twisted()
     protocol.connection = connection_under(partial(handle_reply, protocol))
     yield protocol
@@ -157,3 +198,32 @@ async def test_on_daphne_a_connection_that_ends_is_not_asked_for_more(daphne):
     daphne.transport.disconnecting = True
     daphne.transport.producer.resumeProducing()
     assert daphne.transport.producer is None
+
+
+async def test_on_daphne_a_frame_goes_to_the_kernel_at_once(daphne):
+    await daphne.connection.send_text("one")
+    await daphne.connection.send_text("two")
+    assert daphne.transport.kernel == text_frame("one") + text_frame("two")
+    assert not daphne.transport._tempDataBuffer
+
+
+async def test_on_daphne_twisted_has_what_the_kernel_does_not_take_and_all_after_it(daphne):
+    daphne.transport.room = 4
+    for text in ("one", "two"):
+        await daphne.connection.send_text(text)
+        daphne.transport.room = 100
+    assert daphne.transport.kernel == text_frame("one")[:4]
+    assert daphne.transport._tempDataBuffer == [text_frame("one")[4:], text_frame("two")]
+
+
+@pytest.mark.parametrize("gone", ["by a farewell", "by the network", "while it is written to"])
+async def test_on_daphne_nothing_is_written_to_a_socket_that_has_ended(daphne, gone, monkeypatch):
+    if gone == "by a farewell":
+        daphne.state = 2
+    elif gone == "by the network":
+        daphne.transport.connected = False
+    else:
+        monkeypatch.setattr(daphne.transport, "writeSomeData", lambda data: ConnectionLost())
+    await daphne.connection.send_text("one")
+    assert daphne.transport.kernel == b""
+    assert not daphne.transport._tempDataBuffer
