@@ -4,6 +4,7 @@ A report's way, file by file:
 
     progress.py    a worker runs a task; `track` or `update_state` reports, numbered
     reply_queue.py the queue the report goes to, through Celery's rpc result backend
+    drain.py       takes what the broker has
     relay.py       a thread in each web process: replies -> rows -> hub
     reply.py       what a reply says
     models/job.py  the row, and the only ways in which it may move

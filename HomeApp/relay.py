@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
-from amqp.transport import TCPTransport
 from celery import current_app
 from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 from kombu import Connection, Consumer, Message
 from kombu.exceptions import OperationalError as KombuOperationalError
 
+from HomeApp.drain import drain, read_ahead
 from HomeApp.models import FINAL, Job, State
 from HomeApp.reply import Reply
 from HomeApp.reply_queue import REPLY_QUEUE
@@ -28,12 +28,11 @@ from HomeApp.sweep import EVERY, sweep
 
 logger = logging.getLogger(__name__)
 
-#: Replies taken from the broker and not yet acknowledged, at most. Under too much load, larger batches carry a little
-#: more, and what they show is older.
-BATCH = 300
-#: Bytes taken from the broker's socket at a time, at most.
-READ_AHEAD = 16_384
-#: Seconds between two batches, at least: under load, fewer and larger ones.
+#: Replies that are relayed in one go, at most: larger batches are of no use, and what they show is older.
+BATCH = 500
+#: Replies that the broker sends before the first of them is acknowledged, so that the next batch is there in time.
+PREFETCH = 2 * BATCH
+#: Seconds to wait after a smaller batch, for the next one to be larger.
 PAUSE = 0.005
 #: A percentage is saved this many seconds after it has changed; a state, at once.
 SAVE_AFTER = 1.0
@@ -96,12 +95,12 @@ class Relay:
 
     def _listen(self, connection: Connection) -> None:
         messages: list[Message] = []
-        _read_ahead(connection)
-        with Consumer(connection, [REPLY_QUEUE], on_message=messages.append, accept=["json"], prefetch_count=BATCH):
+        read_ahead(connection)
+        with Consumer(connection, [REPLY_QUEUE], on_message=messages.append, accept=["json"], prefetch_count=PREFETCH):
             self.listening.set()
             logger.info("The relay listens to %s", REPLY_QUEUE.name)
             while not self.stopping.is_set():
-                _drain(connection, timeout=SAVE_AFTER / 4 if self.unsaved else 1.0)
+                drain(connection, messages, BATCH, timeout=SAVE_AFTER / 4 if self.unsaved else 1.0)
                 connection.heartbeat_check()
                 # Whatever else is said over this connection may bring more messages: they are of the next batch.
                 batch = messages[:]
@@ -109,6 +108,7 @@ class Relay:
                 self.relay(_read(batch))
                 if batch:
                     batch[-1].ack(multiple=True)
+                if 0 < len(batch) < BATCH:
                     time.sleep(PAUSE)
                 self._sweep(connection)
 
@@ -240,29 +240,6 @@ def _read(messages: Iterable[Message]) -> list[Reply]:
             # One reply that cannot be read must not stop all the others: it is noted, and taken off the queue.
             logger.exception("A reply that cannot be read: %.500r", message.body)
     return replies
-
-
-def _read_ahead(connection: Connection) -> None:
-    """Let py-amqp take from its socket all that is there.
-
-    py-amqp 5.4 takes a few bytes at a time, nine times for each message, and each time lets go of Python's lock, for
-    which it then has to wait while the event loop is busy: most of the delay under load came from that. What is read
-    too early stays in py-amqp's own buffer.
-    """
-    transport = getattr(connection.connection, "transport", None)
-    if isinstance(transport, TCPTransport):
-        receive = transport.sock.recv
-        transport._quick_recv = lambda count: receive(max(count, READ_AHEAD))
-
-
-def _drain(connection: Connection, timeout: float) -> None:
-    """Take all replies that are waiting; wait for the first one, at most `timeout` seconds."""
-    try:
-        connection.drain_events(timeout=timeout)
-        while True:
-            connection.drain_events(timeout=0)
-    except (TimeoutError, BlockingIOError):
-        return
 
 
 def _outage(problem: Exception) -> bool:
