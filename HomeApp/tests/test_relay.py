@@ -5,6 +5,7 @@ import random
 import uuid
 
 import pytest
+from django.db import connection
 
 from HomeApp import relay as relay_module
 from HomeApp.hub import Hub
@@ -183,6 +184,23 @@ def test_percentages_are_saved_together_and_never_over_an_end_or_a_newer_one(dja
         Job.objects.save_percentages(jobs)
     rows = [Job.objects.get(pk=job.pk) for job in jobs]
     assert [(row.current, row.description) for row in rows] == [(50, "half"), (None, ""), (1, "")]
+
+
+def test_rows_are_written_in_the_order_of_their_ids_so_that_two_relays_cannot_deadlock(relay):
+    jobs = [Job.objects.create(owner="visitor-1", kind="k", title="t") for _ in range(9)]
+    written, ids = [], sorted((job.pk for job in jobs), key=str)
+
+    def note(execute, sql, params, many, context):
+        if sql.startswith("UPDATE"):
+            columns = [list(map(str, row)) for row in (params if many else [params])]
+            written.extend(str(pk) for row in columns for pk in ids if str(pk) in row or pk.hex in row)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        relay.relay([said(job, "PROGRESS", 1, current=1, total=9) for job in jobs])
+        assert written == list(map(str, ids))
+        Job.objects.save_percentages(relay.jobs[str(job.pk)] for job in jobs)
+    assert written == 2 * list(map(str, ids))
 
 
 def test_a_reply_of_no_job_is_passed_over(relay, job):
