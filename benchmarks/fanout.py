@@ -12,7 +12,7 @@ from benchmarks.site import SERVER_CORE, Reports, Sockets, cpu, p, site, start, 
 
 WATCHERS, CROWD = 1000, 5000
 RATES = {
-    "this site, daphne": (20, 22),
+    "this site, daphne": (20, 50, 60, 70),
     "this site, uvicorn": (60, 65, 70, 75),
     "stock_memory, daphne": (2,),
     "stock_memory, uvicorn": (4,),
@@ -81,7 +81,7 @@ def crowd() -> dict[str, Any]:
             client.ready()
             for _ in range(10 if "this site" in name else 2):
                 reports.report(task_id, time.time())
-                time.sleep(1 if "this site" in name else 25)
+                time.sleep(1 if "this site" in name else 15)
             notes = client.notes()
             last: dict[float, float] = defaultdict(float)
             for arrival, latency in zip(notes["arrivals"], notes["latencies"], strict=True):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import fanout, held, latency, load, loop, plot
+from benchmarks.site import CLIENT_CORE, pin
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("celery", "kombu", "amqp", "channels", "channels_redis", "daphne", "uvicorn", "celery-progress", "tqdm")
@@ -77,6 +78,7 @@ def main(names: list[str]) -> None:
     summary = RESULTS / "summary.json"
     found = json.loads(summary.read_text()) if names and summary.exists() else {}
     found["machine"] = machine()
+    pin(os.getpid(), CLIENT_CORE)  # and with it all that it starts and does not pin elsewhere
     for name, measure in MEASURES.items():
         if names and name.split()[0] not in names:
             continue

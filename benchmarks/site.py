@@ -170,31 +170,44 @@ class Reports:
     def _frame(self, kind: int, payload: bytes) -> bytes:
         return struct.pack(">BHI", kind, self.number, len(payload)) + payload + b"\xce"
 
-    def send(self, task_id: str, state: str = "PROGRESS", result: Any = None) -> None:
-        """Publish one reply; a percentage expires, as those of `JobTask.track` do."""
-        reply = {"task_id": task_id, "status": state, "result": result, "traceback": None, "children": []}
-        body = json.dumps(reply).encode()
-        flags, expires = (0xD100, EXPIRES) if state == "PROGRESS" else (0xD000, b"")
-        head = struct.pack(">HHQH", 60, 0, len(body), flags) + PROPERTIES + expires
-        self.socket.sendall(self.publish + self._frame(2, head) + self._frame(3, body))
+    def send(self, task_id: str, state: str, result: Any = None) -> None:
+        """Publish one reply."""
+        self.socket.sendall(self._reply(task_id, state, result))
 
-    def report(self, task_id: str, due: float, current: float = 1, total: float = 100) -> None:
+    def report(self, task_id: str, due: float) -> None:
         """Publish a percentage that was due at a moment."""
-        self.seq += 1
-        meta = {"current": current, "total": total, "description": f"due={due:.6f}"}
-        self.send(task_id, result={**meta, "seq": 10**9 + self.seq, "attempt": 1})
+        self.socket.sendall(self._report(task_id, due, 1))
 
     def run(self, task_ids: list[str], rate: float, seconds: float) -> int:
-        """Report for all jobs in turn, `rate` reports a second in all. Returns how many were published."""
+        """Report for all jobs in turn, `rate` reports a second in all. Returns how many were published.
+
+        Those of a millisecond are written together.
+        """
         count = int(rate * seconds)
-        began = time.time() + 0.01
+        began, ready = time.time() + 0.01, bytearray()
         for number in range(count):
             due = began + number / rate
             wait = due - time.time()
             if wait > 0:
-                time.sleep(wait)
-            self.report(task_ids[number % len(task_ids)], due, number % 100)
+                self.socket.sendall(ready)
+                ready.clear()
+                time.sleep(max(wait, 0.001))
+            ready += self._report(task_ids[number % len(task_ids)], due, number % 100)
+        self.socket.sendall(ready)
         return count
+
+    def _report(self, task_id: str, due: float, current: float) -> bytes:
+        self.seq += 1
+        meta = {"current": current, "total": 100, "description": f"due={due:.6f}"}
+        return self._reply(task_id, "PROGRESS", {**meta, "seq": 10**9 + self.seq, "attempt": 1})
+
+    def _reply(self, task_id: str, state: str, result: Any) -> bytes:
+        """Return a reply in the broker's frames; a percentage expires, as those of `JobTask.track` do."""
+        reply = {"task_id": task_id, "status": state, "result": result, "traceback": None, "children": []}
+        body = json.dumps(reply).encode()
+        flags, expires = (0xD100, EXPIRES) if state == "PROGRESS" else (0xD000, b"")
+        head = struct.pack(">HHQH", 60, 0, len(body), flags) + PROPERTIES + expires
+        return self.publish + self._frame(2, head) + self._frame(3, body)
 
 
 def visitor(host: str) -> str:

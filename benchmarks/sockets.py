@@ -60,6 +60,9 @@ class Client(asyncio.Protocol):
                 self.transport.close()
                 return
             self.open = True
+            self.greeted = not self.notes.orders.get(
+                "greeted", True
+            )  # who greets nobody has no first frame to wait for
             self.notes.opened(self)
         end = len(data)
         while end - position >= 2:
@@ -81,7 +84,7 @@ class Client(asyncio.Protocol):
                 self.greeted = True
                 self.notes.greeted(time.perf_counter() - self.asked)
             else:
-                self.notes.frame(payload, now)
+                self.notes.frame(self, payload, now)
         elif opcode == 9:  # ping
             self.transport.write(masked(0x8A, payload))
 
@@ -107,7 +110,7 @@ class Notes:
         self.refusals: list[str] = []
         self.latencies, self.arrivals = array("d"), array("d")
         self.first_frames = array("d")
-        self.ends: set[str] = set()
+        self.ends: set[tuple[Client, str]] = set()
         self.end_times = array("d")
         self.last_greeting = 0.0
 
@@ -135,12 +138,12 @@ class Notes:
         """A socket was not let in."""
         self.refusals.append(answer)
 
-    def frame(self, payload: bytes, now: float) -> None:
+    def frame(self, client: Client, payload: bytes, now: float) -> None:
         """A text frame has come."""
         self.frames += 1
         self.bytes += len(payload)
         if b'"SUCCESS"' in payload:  # the site's last frame repeats the last report's words
-            self.ends.add(json.loads(payload).get("task_id"))
+            self.ends.add((client, json.loads(payload).get("task_id")))
             self.end_times.append(now)
         elif due := DUE.search(payload):
             self.latencies.append(now - float(due[1]))
