@@ -79,8 +79,13 @@ class Relay:
         """Relay until stopped, over as many connections as it takes."""
         while not self.stopping.is_set():
             try:
-                with current_app.connection_for_read() as connection:
-                    self._listen(connection)
+                self._let_go()  # where the database was away, too, when the last connection was lost
+                try:
+                    with current_app.connection_for_read() as connection:
+                        self._listen(connection)
+                finally:
+                    self.listening.clear()
+                    self._let_go()
             except Exception as problem:
                 # Nothing that was not written has been acknowledged: the broker delivers it again.
                 logger.warning(
@@ -88,10 +93,14 @@ class Relay:
                 )
                 self.stopping.wait(RETRY_AFTER)
             finally:
-                self.listening.clear()
-                self.jobs.clear()
-                self.unsaved.clear()
                 connections.close_all()
+
+    def _let_go(self) -> None:
+        """Save what watchers have been told, and forget all jobs: another relay may go on with them."""
+        if self.unsaved:
+            Job.objects.save_percentages(self.jobs[task_id] for task_id in self.unsaved)
+        self.jobs.clear()
+        self.unsaved.clear()
 
     def _listen(self, connection: Connection) -> None:
         messages: list[Message] = []

@@ -11,6 +11,7 @@ from HomeApp import relay as relay_module
 from HomeApp.models import SEQ_PER_ATTEMPT, Job
 from HomeApp.relay import Relay
 from HomeApp.reply_queue import REPLY_QUEUE
+from HomeApp.tests.processes import wait_until
 
 
 @pytest.fixture
@@ -95,6 +96,34 @@ def test_replies_that_came_while_nobody_listened_are_taken_up(running, queue, jo
     heard = Heard()
     running(heard)
     assert heard.wait_for(1) == ["SUCCESS"]
+
+
+@pytest.mark.parametrize("ended_by", ["a lost connection", "a stop", "a lost connection while the database is away"])
+def test_what_was_told_is_saved_before_another_relay_goes_on(running, queue, job, monkeypatch, ended_by):
+    heard = Heard()
+    relay = running(heard)
+    monkeypatch.setattr(relay, "_save_percentages", lambda: None)  # its time has not come
+    monkeypatch.setattr(relay_module, "RETRY_AFTER", 0.01)
+    for number in (1, 59):
+        report = {"current": number, "total": 100, "seq": SEQ_PER_ATTEMPT + number, "attempt": 1}
+        reply(queue, job, "PROGRESS", report)
+        heard.wait_for(number // 58 + 1)
+    assert Job.objects.get().current == 1
+    if "database" in ended_by:
+        save, faults = relay._let_go, iter([OperationalError("gone")])
+        monkeypatch.setattr(relay, "_let_go", lambda: raise_next(faults) or save())
+    if ended_by == "a stop":
+        relay.stop()
+    else:
+        faults_of_broker = iter([ConnectionResetError()])
+        monkeypatch.setattr(relay, "_sweep", lambda connection: raise_next(faults_of_broker))
+    wait_until(lambda: Job.objects.get().current == 59, "what was told is saved")
+
+
+def raise_next(faults):
+    """Raise the next of these, until there are no more."""
+    for fault in faults:
+        raise fault
 
 
 @pytest.mark.parametrize("junk", ["not json", "[]", '{"status": "SUCCESS"}', '{"task_id": "1", "status": "?"}', "null"])
