@@ -2,10 +2,13 @@ FROM python:3.11-slim
 
 RUN useradd --create-home --uid 1000 site && mkdir /data && chown site /data
 WORKDIR /site
-COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt
+# With OpenAI's client: --build-arg REQUIREMENTS=requirements-openai.txt
+ARG REQUIREMENTS=requirements-production.txt
+COPY requirements-production.txt requirements-openai.txt ./
+RUN pip install --no-cache-dir --require-hashes -r $REQUIREMENTS
 COPY manage.py .
 COPY CeleryProgressbar CeleryProgressbar
+COPY livejobs livejobs
 COPY HomeApp HomeApp
 
 ENV DATA_DIR=/data PYTHONUNBUFFERED=1
