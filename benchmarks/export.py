@@ -15,8 +15,8 @@ from typing import Any
 
 import psycopg
 
-from HomeApp.tests.processes import Site
-from HomeApp.tests.services import POSTGRES
+from testkit.processes import Site
+from testkit.services import POSTGRES
 
 USER = """
 from django.contrib.auth import get_user_model
@@ -37,7 +37,7 @@ ids = {{
 }}[connection.vendor]
 with connection.cursor() as cursor:
     cursor.execute(
-        f"INSERT INTO \\"HomeApp_job\\" (id, ref, owner, kind, title, params, state, current, total, description, seq,"
+        f"INSERT INTO \\"livejobs_job\\" (id, ref, owner, kind, title, params, state, current, total, description, seq,"
         f" attempt, result, error, traceback, file, created_at, started_at, finished_at) {{numbers}}"
         f" SELECT {{ids}}, {{ids}}, 'user-' || %s, 'count_primes', 'Primes below 35000000',"
         f" '{{{{\\"below\\": 35000000}}}}',"

@@ -40,19 +40,19 @@ def jobs_of(ours: Measured, host: str, count: int) -> tuple[list[str], list[str]
     with psycopg.connect(ours.environment["DATABASE_URL"], autocommit=True) as database:
         more = [str(uuid.uuid4()) for _ in range(count - len(ids))]
         database.cursor().executemany(
-            'INSERT INTO "HomeApp_job" (id, ref, owner, kind, title, params, state, description, seq, attempt, error,'
+            'INSERT INTO "livejobs_job" (id, ref, owner, kind, title, params, state, description, seq, attempt, error,'
             " traceback, file, created_at, sent)"
             " VALUES (%s, %s, %s, 'report', 'Report', '{}', 'PENDING', '', 0, 0, '', '', '', now(), true)",
             [(task_id, uuid.uuid4(), f"visitor-{task_id}") for task_id in more],
         )
-        database.execute('ANALYZE "HomeApp_job"')
+        database.execute('ANALYZE "livejobs_job"')
     return ids + more, cookies
 
 
 def watch_each(ours: Measured, host: str, ids: list[str]) -> Sockets:
     """Open a socket for each job, which sees that job alone."""
     with psycopg.connect(ours.environment["DATABASE_URL"], autocommit=True) as database:
-        database.execute('UPDATE "HomeApp_job" SET owner = (SELECT owner FROM "HomeApp_job" WHERE id = %s)', [ids[0]])
+        database.execute('UPDATE "livejobs_job" SET owner = (SELECT owner FROM "livejobs_job" WHERE id = %s)', [ids[0]])
     return Sockets(host, len(ids), [f"/ws/task_status/{task_id}/" for task_id in ids], cookies=[ours.cookie])
 
 
@@ -180,13 +180,13 @@ def cost(jobs: int, watchers: int = 1, history: int = 1) -> float:
         ids, cookies = jobs_of(ours, host, jobs)
         with psycopg.connect(ours.environment["DATABASE_URL"], autocommit=True) as database:
             database.execute(
-                'INSERT INTO "HomeApp_job" (id, ref, owner, kind, title, params, state, description, seq, attempt,'
+                'INSERT INTO "livejobs_job" (id, ref, owner, kind, title, params, state, description, seq, attempt,'
                 " error, traceback, file, created_at, finished_at) SELECT gen_random_uuid(), gen_random_uuid(),"
-                " (SELECT owner FROM \"HomeApp_job\" WHERE id = %s), 'report', 'Report', '{}', 'SUCCESS', '', 1, 1, '',"
-                " '', '', now() - interval '1 day', now() FROM generate_series(1, %s)",
+                " (SELECT owner FROM \"livejobs_job\" WHERE id = %s), 'report', 'Report', '{}', 'SUCCESS', '', 1, 1,"
+                " '', '', '', now() - interval '1 day', now() FROM generate_series(1, %s)",
                 [ids[0], history],
             )
-            database.execute('ANALYZE "HomeApp_job"')
+            database.execute('ANALYZE "livejobs_job"')
         client = Sockets(host, watchers, ["/ws/jobs/"], cookies=cookies[:1])
         client.ready()
         reports = Reports(ours.environment["CELERY_BROKER_URL"])

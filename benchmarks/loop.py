@@ -43,14 +43,15 @@ def compare() -> dict[str, Any]:
     import tqdm
     from celery import current_app
 
-    from HomeApp.jobs import kinds
-    from HomeApp.reply_queue import REPLY_QUEUE
+    from livejobs.backend import REPLY_QUEUE
+    from livejobs.jobs import kinds
+    from livejobs.report import begun
 
     with current_app.connection_for_write() as connection:
         REPLY_QUEUE(connection.default_channel).declare()
     task = kinds()["count_primes"]
     task.push_request(id=str(uuid.uuid4()), reply_to=REPLY_QUEUE.name)
-    task.request.update(seq=0, attempt=1, latest=None, reported=0.0)
+    task.request.update(begun(1), stops=0)
     best: dict[str, float] = {}
     with open(os.devnull, "w") as nowhere:
         for _ in range(5):

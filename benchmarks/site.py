@@ -20,14 +20,14 @@ import redis
 from kombu import Connection
 from websockets.sync.client import connect
 
-from HomeApp.reply_queue import REPLY_QUEUE
-from HomeApp.tests.processes import Site, free_port, healthy, wait_until
-from HomeApp.tests.services import AMQP, POSTGRES, REDIS, rabbitmqctl
+from livejobs.backend import REPLY_QUEUE
+from testkit.processes import Site, free_port, healthy, wait_until
+from testkit.services import AMQP, POSTGRES, REDIS, rabbitmqctl
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 #: A message's content type, content encoding and delivery mode, and when it expires, as AMQP has them.
 PROPERTIES = b"\x10application/json" + b"\x05utf-8" + b"\x01"
-EXPIRES = b"\x03200"  # milliseconds: HomeApp.progress.OLD_NEWS
+EXPIRES = b"\x03200"  # milliseconds: livejobs.report.OLD_NEWS
 SERVERS = {
     # As many connections may wait to be accepted as on uvicorn; of itself Daphne lets 50 wait.
     "daphne": "daphne -v 0 --websocket-max-message-size 65536 -e tcp:port={port}:interface=127.0.0.1:backlog=2048"

@@ -5,7 +5,7 @@ import time
 from celery import shared_task
 from django import forms
 
-from HomeApp.progress import JobTask
+from livejobs.task import JobTask
 
 
 class ReportForm(forms.Form):

@@ -14,8 +14,8 @@ def main(count: int) -> list[str]:
     django.setup()
     from django.contrib.sessions.backends.db import SessionStore
 
-    from HomeApp.models import Job
-    from HomeApp.owner import remember_visitor
+    from livejobs.models import Job
+    from livejobs.owner import remember_visitor
 
     keys, jobs = [], []
     for _ in range(count):
