@@ -1,4 +1,4 @@
-"""The wiring: settings, the Celery application, ASGI and URLs. All else is in HomeApp."""
+"""The wiring: settings, the Celery application, ASGI and URLs. The engine is livejobs, the site is HomeApp."""
 
 from CeleryProgressbar.celery import app as celery_app
 

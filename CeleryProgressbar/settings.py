@@ -1,13 +1,19 @@
 """All settings, each read once from the environment and each with a default that just runs."""
 
 import os
+import re
+import sys
 import tempfile
 from contextlib import suppress
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
+
+from CeleryProgressbar.mail import mail_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -36,7 +42,8 @@ def secret_key() -> str:
 # Django
 
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key()
+SECRET_KEY_FROM_ENVIRONMENT = env.str("SECRET_KEY", default="")
+SECRET_KEY = SECRET_KEY_FROM_ENVIRONMENT or secret_key()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 
 # How many proxies stand before the site. Without one, X-Forwarded-For and -Proto are a visitor's invention.
@@ -45,7 +52,8 @@ if PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 INSTALLED_APPS = [
-    "daphne",  # first: it takes over `runserver`
+    # First: it takes over `runserver`. It loads Twisted, which would cost each other process a quarter of its start.
+    *(["daphne"] if "runserver" in sys.argv and find_spec("daphne") else []),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -57,7 +65,8 @@ INSTALLED_APPS = [
     "rest_framework_simplejwt.token_blacklist",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "HomeApp",
+    "HomeApp",  # before the engine, whose pages it has in its own frame
+    "livejobs",
 ]
 
 MIDDLEWARE = [
@@ -104,18 +113,25 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        **DATABASES["default"].get("OPTIONS", {}),
     }
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # Under ASGI a connection kept per thread would be lost with its thread: a pool keeps them. It looks whether one
     # still works before it gives it away: after a restart of the database, none does.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}}
+    # What DATABASE_URL says, as `?sslmode=require`, stays.
+    pool = {"pool": {"min_size": 1, "max_size": 20, "timeout": 10}}
+    DATABASES["default"]["OPTIONS"] = {**pool, **DATABASES["default"].get("OPTIONS", {})}
 
 AUTH_USER_MODEL = "HomeApp.User"
 LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "login", "home", "home"
 
-vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
-EMAIL_TIMEOUT = env.float("EMAIL_TIMEOUT", default=10)  # seconds
+vars().update(
+    mail_settings(
+        env.email_url("EMAIL_URL", default="consolemail://"),
+        timeout=env.float("EMAIL_TIMEOUT", default=10),  # seconds
+    )
+)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="CeleryProgressbar <webmaster@localhost>")
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -130,7 +146,10 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {name: {"handlers": ["console"], "level": "INFO", "propagate": False} for name in ("HomeApp", "django")}
+    "loggers": {
+        name: {"handlers": ["console"], "level": "INFO", "propagate": False}
+        for name in ("livejobs", "HomeApp", "django")
+    }
     # It notes each address asked, and an address may hold a password.
     | {"httpx2": {"level": "WARNING"}},
 }
@@ -138,15 +157,15 @@ LOGGING = {
 # The JSON API
 
 REST_FRAMEWORK = {
-    # The first one tells how to answer whom nobody knows: 401, with WWW-Authenticate.
+    # The first one tells how a request without authentication is answered: 401, with WWW-Authenticate.
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "rest_framework_simplejwt.authentication.JWTAuthentication",
-        "HomeApp.request.VisitorAuthentication",
+        "livejobs.api.request.VisitorAuthentication",
     ],
-    "DEFAULT_PARSER_CLASSES": ["HomeApp.request.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["livejobs.api.request.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "HomeApp.problem.exception_handler",
+    "EXCEPTION_HANDLER": "livejobs.api.problem.exception_handler",
     "NUM_PROXIES": PROXIES,
 }
 SIMPLE_JWT = {
@@ -165,6 +184,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
+# What the names of all queues, channel groups and cache keys begin with, so that deployments may share their services.
+DEPLOYMENT = env.str("DEPLOYMENT", default="celeryprogressbar")
+if not re.fullmatch(r"[A-Za-z0-9._-]{1,28}", DEPLOYMENT):  # a channel's name has less than 100 characters
+    raise ImproperlyConfigured("DEPLOYMENT: give 1 to 28 letters (a-z), digits, periods, underscores or hyphens.")
+
 # Channels
 
 REDIS_URL = env.str("REDIS_URL", default="")
@@ -173,15 +197,27 @@ if REDIS_URL:
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
             # redis-py's default socket_timeout of 5 s would end the layer's blocking read of an idle channel.
-            "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
+            "CONFIG": {
+                "hosts": [{"address": REDIS_URL, "socket_timeout": None}],
+                "prefix": f"{DEPLOYMENT}:",
+                # Each web process enters the group again every few seconds; one that was killed is not to be sent
+                # messages for a day. The seconds leave room for the differences between the machines' clocks.
+                "group_expiry": 600,
+            },
         }
     }
     # What web processes count together: sign-ups.
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": DEPLOYMENT,
+        }
+    }
 else:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
-# A client frame is at most 4 KiB; the server need not take in more than a little beyond, to say so.
+# A client frame is at most 32 KiB; the servers take in somewhat more, so that a larger one is answered in words.
 DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE = 64 * 1024
 DAPHNE_WEBSOCKET_MAX_FRAME_SIZE = 64 * 1024
 
@@ -200,6 +236,18 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
 elif CELERY_BROKER_URL.startswith(("amqp:", "pyamqp:", "amqps:")):
     # A message counts as sent when the broker has said so, not when it has left this process.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
+elif CELERY_BROKER_URL.startswith(("redis:", "rediss:", "unix:")):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "global_keyprefix": f"{DEPLOYMENT}.",
+        # Seconds until a task that a dead worker had taken is delivered again. A second delivery of a task that still
+        # runs does no harm: the job's lease tells.
+        "visibility_timeout": env.float("CELERY_VISIBILITY_TIMEOUT", default=3600),
+        "socket_connect_timeout": 0.8,
+        "socket_timeout": 5,
+    }
+# RabbitMQ closes the channel of a task that is not acknowledged within its `consumer_timeout` of 30 minutes, and
+# delivers it again. The worker opens another channel, and the job's lease makes the second delivery a duplicate.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # Seconds. Sending to a broker that hangs takes a confirmation and two connections to give up: less than 3 s in all.
 CELERY_BROKER_CONNECTION_TIMEOUT = 0.8
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
@@ -209,13 +257,19 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # it comes back some day
 # it wins.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BROKER_HEARTBEAT = 10
-CELERY_RESULT_BACKEND = "HomeApp.reply_queue:ReplyBackend"
-CELERY_TASK_DEFAULT_QUEUE = "celeryprogressbar.jobs"
+CELERY_TASK_DEFAULT_QUEUE = f"{DEPLOYMENT}.jobs"
+CELERY_CONTROL_EXCHANGE = f"{DEPLOYMENT}.control"
+CELERY_EVENT_EXCHANGE = f"{DEPLOYMENT}.events"
+# For plain tasks; every job's task has a result backend of its own (livejobs/backend.py).
+CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default=REDIS_URL or f"file://{DATA_DIR / 'results'}")
+if CELERY_RESULT_BACKEND.startswith("file:///"):
+    Path(CELERY_RESULT_BACKEND.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
+elif CELERY_RESULT_BACKEND.startswith("rediss:") and "ssl_cert_reqs" not in CELERY_RESULT_BACKEND:
+    # What redis-py and channels_redis do of themselves, Celery wants to be told.
+    CELERY_RESULT_BACKEND += ("&" if "?" in CELERY_RESULT_BACKEND else "?") + "ssl_cert_reqs=required"
 CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-# A killed worker's job is delivered again; jobs are long, so no worker takes more than it runs.
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# Jobs are long, so no worker takes more than it runs.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 
 # Search: without a key, the embedded one answers, from Python's own documentation.
@@ -224,17 +278,26 @@ OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
 OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1")
 OPENAI_MODEL = env.str("OPENAI_MODEL", default="gpt-5.4-mini")
 # `celery beat` sends these.
-CELERY_BEAT_SCHEDULE = {"delete_old_files": {"task": "HomeApp.tasks.delete_old_files", "schedule": timedelta(hours=1)}}
+CELERY_BEAT_SCHEDULE = {
+    "delete_old_files": {"task": "HomeApp.tasks.delete_old_files", "schedule": timedelta(hours=1)},
+    "prune_jobs": {"task": "HomeApp.tasks.prune_jobs", "schedule": timedelta(hours=1)},
+}
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat")
 
-# The files that jobs make; with web processes and workers on several machines, a folder that they share.
+# The engine: see livejobs/conf.py.
 
-FILES_DIR = DATA_DIR / "files"
-FILES_KEEP_HOURS = env.float("FILES_KEEP_HOURS", default=24)
+LIVEJOBS = {
+    "DEPLOYMENT": DEPLOYMENT,
+    "UNFINISHED_PER_OWNER": env.int("JOBS_UNFINISHED_PER_OWNER", default=5),
+    "RECENT": env.int("JOBS_RECENT", default=10),
+    "SOCKETS_PER_OWNER": env.int("SOCKETS_PER_OWNER", default=20),
+    # With web processes and workers on several machines, a folder that they share.
+    "FILES_DIR": DATA_DIR / "files",
+    "KEEP_DAYS": env.float("JOBS_KEEP_DAYS", default=30),
+    "FILES_KEEP_HOURS": env.float("FILES_KEEP_HOURS", default=24),
+    "TOKENS": "livejobs.api.tokens",
+}
 
-# This site's own limits
+# The site's own limits
 
-JOBS_UNFINISHED_PER_OWNER = env.int("JOBS_UNFINISHED_PER_OWNER", default=5)
-JOBS_RECENT = env.int("JOBS_RECENT", default=10)
-SOCKETS_PER_OWNER = env.int("SOCKETS_PER_OWNER", default=20)
 SIGNUPS_PER_ADDRESS = env.int("SIGNUPS_PER_ADDRESS", default=60)  # in an hour

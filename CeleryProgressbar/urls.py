@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from HomeApp.problem import handler500
+from livejobs.api.problem import handler500
 
 __all__ = ["handler500", "urlpatterns"]
 

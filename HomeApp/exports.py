@@ -6,10 +6,10 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 
-from HomeApp.models import Job, percent_of
+from livejobs.models import Job, percent_of
 
 #: Who may see everybody's jobs in the admin may export them.
-PERMISSION = "HomeApp.view_job"
+PERMISSION = "livejobs.view_job"
 FORBIDDEN = "You may not export everybody's jobs. Leave it unticked to export your own."
 #: Rows fetched from the database at a time.
 CHUNK = 2_000
@@ -31,7 +31,19 @@ COLUMNS = [
     ("Owner", 40),
 ]
 FIELDS = (
-    *("title", "kind", "state", "current", "total", "attempt", "created_at", "started_at", "finished_at"),
+    *(
+        "title",
+        "kind",
+        "state",
+        "current",
+        "total",
+        "reached",
+        "stage_index",
+        "attempt",
+        "created_at",
+        "started_at",
+        "finished_at",
+    ),
     *("params", "result", "error", "id", "owner"),
 )
 
@@ -56,9 +68,9 @@ def rows(owner: str, everybody: bool) -> tuple[int, Iterator[list[Any]]]:
 
 
 def _row(values: tuple[Any, ...]) -> list[Any]:
-    title, kind, state, current, total, *moments, params, result, error, task_id, owner = values
+    title, kind, state, current, total, reached, stage, *moments, params, result, error, task_id, owner = values
     answer = [_text(params), _text(result), error, str(task_id), owner]
-    return [title, kind, state, percent_of(current, total), *moments, *answer]
+    return [title, kind, state, reached if stage else percent_of(current, total, reached), *moments, *answer]
 
 
 def _text(value: Any) -> Any:

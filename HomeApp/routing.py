@@ -1,10 +1,10 @@
-"""The sockets' URLs."""
+"""The sockets' URLs, with and without the trailing slash."""
 
-from django.urls import path
+from django.urls import re_path
 
 from HomeApp.consumers import JobsConsumer, TaskStatusConsumer
 
 websocket_urlpatterns = [
-    path("ws/jobs/", JobsConsumer.as_asgi()),
-    path("ws/task_status/<str:task_id>/", TaskStatusConsumer.as_asgi()),
+    re_path(r"^ws/jobs/?\Z", JobsConsumer.as_asgi()),
+    re_path(r"^ws/task_status/(?P<task_id>[^/]+)/?\Z", TaskStatusConsumer.as_asgi()),
 ]

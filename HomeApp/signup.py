@@ -1,9 +1,8 @@
 """Signing up: `POST /api/users/` makes a user and starts the job that sends the welcome e-mail.
 
-Anybody may sign up, so nobody has to show who they are. What a session needs of CSRF's token, it needs here too (see
-request.py). Without a session there is nothing that a page of another site could misuse: this site reads JSON alone,
-and a browser sends another site's JSON only where it is allowed to (CORS), which is nowhere here. Signing up logs
-nobody in.
+Signing up needs no authentication, and logs no user in. A request with a session needs CSRF's token, as everywhere
+(livejobs/api/request.py). Without a session there is nothing that a page of another site could misuse: this site reads
+JSON alone, and a browser sends another site's JSON only if it is allowed to (CORS), which is nowhere here.
 """
 
 import ipaddress
@@ -19,7 +18,6 @@ from django.db import IntegrityError, transaction
 from django.middleware.csrf import get_token
 from django.utils.encoding import punycode
 from drf_spectacular.utils import extend_schema
-from redis import RedisError
 from rest_framework import serializers
 from rest_framework.decorators import api_view, authentication_classes, throttle_classes
 from rest_framework.exceptions import Throttled
@@ -27,12 +25,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 
-from HomeApp import jobs
-from HomeApp.api import problems, publish
-from HomeApp.models import Job, User
-from HomeApp.owner import remember_visitor
-from HomeApp.request import VisitorAuthentication
+from HomeApp.models import User
 from HomeApp.users import EMAIL_TAKEN, NAME_TAKEN
+from livejobs import jobs
+from livejobs.api.problem import problems
+from livejobs.api.request import VisitorAuthentication
+from livejobs.models import Job
+from livejobs.owner import remember_visitor
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +114,13 @@ class SignUpThrottle(SimpleRateThrottle):
     def allow_request(self, request: Request, view: Any) -> bool:
         """Tell whether one more is allowed. Nobody is turned away because the count itself is out of reach."""
         try:
-            return super().allow_request(request, view)
-        except RedisError:
+            allowed: bool = super().allow_request(request, view)
+        except Throttled:
+            raise
+        except Exception:  # each cache has errors of its own
             logger.exception("Sign-ups are not counted at the moment")
             return True
+        return allowed
 
     def throttle_failure(self) -> bool:
         """Refuse.
@@ -152,7 +154,6 @@ def user_list(request: Request) -> Response:
         # Somebody has been quicker since the check above, which finds them now, and names the field.
         SignUpSerializer(data=request.data).is_valid(raise_exception=True)
         raise
-    publish(job)
     return Response({**serializer.to_representation(user), "task_id": str(job.pk)}, 201)
 
 

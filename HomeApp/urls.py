@@ -4,17 +4,14 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from HomeApp import api, problem, signup, views
+from HomeApp import signup, tokens, views
+from livejobs.api import problem
 
 api_urlpatterns = [
-    path("token/", api.TokenView.as_view(), name="api_token"),
-    path("token/refresh/", api.RefreshView.as_view(), name="api_token_refresh"),
+    path("token/", tokens.TokenView.as_view(), name="api_token"),
+    path("token/refresh/", tokens.RefreshView.as_view(), name="api_token_refresh"),
     path("users/", signup.user_list, name="api_users"),
-    path("jobs/", api.job_list, name="api_jobs"),
-    path("jobs/<str:task_id>/", api.job_detail, name="api_job"),
-    path("jobs/<str:task_id>/cancel/", api.job_cancel, name="api_job_cancel"),
-    path("jobs/<str:task_id>/retry/", api.job_retry, name="api_job_retry"),
-    path("jobs/<str:task_id>/file/", api.job_file, name="api_job_file"),
+    path("", include("livejobs.api.urls")),
     path("schema/", SpectacularAPIView.as_view(), name="api_schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="api_schema"), name="api_docs"),
     re_path("", problem.no_address),  # last: whatever else is asked for below /api/
@@ -28,6 +25,8 @@ urlpatterns = [
     path("signup/", views.signup, name="signup"),
     path("login/", views.LogInView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("", include("livejobs.urls")),
     path("healthz", views.healthz, name="healthz"),
+    path("readyz", views.readyz, name="readyz"),
     path("api/", include(api_urlpatterns)),
 ]

@@ -1,4 +1,4 @@
-"""The user: who has signed up."""
+"""The user: a person who has signed up."""
 
 from typing import ClassVar
 
@@ -33,7 +33,7 @@ class CaselessUserManager(UserManager["User"]):
 
 
 class User(AbstractUser):
-    """Somebody who has signed up. No two have the same name or the same e-mail address, whatever its case.
+    """A person who has signed up. No two have the same name or the same e-mail address, whatever its case.
 
     Names are ASCII: then every database has the same opinion of their case, and no two look alike.
     """

@@ -1,6 +1,5 @@
 """The pages."""
 
-from django.conf import settings
 from django.contrib.auth.password_validation import password_validators_help_texts
 from django.contrib.auth.views import LoginView
 from django.core.paginator import Paginator
@@ -11,12 +10,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_http_methods, require_safe
 
-from HomeApp import jobs
 from HomeApp.exports import may_export_everybody
-from HomeApp.forms import ExportJobsForm, SearchForm
-from HomeApp.jobs import kinds
-from HomeApp.models import Job
-from HomeApp.owner import owner_of, remember_visitor
+from HomeApp.forms import ExportJobsForm, JobFilterForm, SearchForm
+from livejobs import jobs
+from livejobs.conf import conf
+from livejobs.models import Job
+from livejobs.owner import owner_of, remember_visitor
+from livejobs.place import fill_in
+from livejobs.readiness import OK, readiness
+from livejobs.threads import in_thread
 
 #: Jobs on a page of "my jobs".
 JOBS_PER_PAGE = 25
@@ -31,8 +33,7 @@ SEARCHES_PER_PAGE = 20
 def home(request: HttpRequest) -> HttpResponse:
     """START, and the bars."""
     remember_visitor(request.session)
-    forms = {kind: task.form(auto_id=f"{kind}_%s") for kind, task in kinds().items()}
-    return render(request, "HomeApp/home.html", {"forms": forms})
+    return render(request, "HomeApp/home.html")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -44,12 +45,14 @@ def search(request: HttpRequest) -> HttpResponse:
     problem = None
     if request.method == "POST":
         try:
-            jobs.start(owner, "search", {"query": request.POST.get("query", "")}, request.POST.get("ref"))
+            jobs.start(request, "search", {"query": request.POST.get("query", "")}, request.POST.get("ref"))
             return redirect("search")
         except jobs.Refused as refused:
             problem = refused
-    searches = Job.objects.filter(owner=owner, kind="search").order_by("-created_at").prefetch_related("results")
-    page = Paginator(searches, max(SEARCHES_PER_PAGE, settings.JOBS_RECENT)).get_page(request.GET.get("page"))
+    searches = (
+        Job.objects.filter(owner=owner, kind="search", parent=None).order_by("-created_at").prefetch_related("results")
+    )
+    page = Paginator(searches, max(SEARCHES_PER_PAGE, conf.RECENT)).get_page(request.GET.get("page"))
     form = SearchForm(initial={"query": request.POST.get("query")})
     context = {"form": form, "problem": problem, "searches": page}
     return render(request, "HomeApp/search.html", context, status=400 if problem else 200)
@@ -70,10 +73,12 @@ def exports(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 def my_jobs(request: HttpRequest) -> HttpResponse:
-    """All jobs of whoever asks, the newest first, as they are now."""
-    mine = Job.objects.filter(owner=owner_of(request.session)).order_by("-created_at", "pk")
-    page = Paginator(mine, JOBS_PER_PAGE).get_page(request.GET.get("page"))
-    return render(request, "HomeApp/jobs.html", {"page": page})
+    """All jobs of the owner, the newest first, or those of a state, a kind or with words in their titles; live."""
+    mine = Job.objects.filter(owner=owner_of(request.session), parent=None).order_by("-created_at", "pk")
+    form = JobFilterForm(request.GET)
+    page = Paginator(form.filtered(mine), JOBS_PER_PAGE).get_page(request.GET.get("page"))
+    fill_in(page)
+    return render(request, "HomeApp/jobs.html", {"page": page, "form": form})
 
 
 @require_safe
@@ -88,7 +93,7 @@ def signup(request: HttpRequest) -> HttpResponse:
 
 
 class LogInView(LoginView):
-    """The log-in form; whoever is logged in has nothing to do there."""
+    """The log-in form; a user who is logged in is sent on."""
 
     template_name = "HomeApp/login.html"
     redirect_authenticated_user = True
@@ -105,3 +110,11 @@ def healthz(request: HttpRequest) -> HttpResponse:
     except DatabaseError:
         return JsonResponse({"database": "unreachable"}, status=503)
     return JsonResponse({"database": "ok"})
+
+
+@require_safe
+@never_cache
+async def readyz(request: HttpRequest) -> HttpResponse:
+    """Tell of each part that jobs need whether it is there: 200 if all of them are, else 503."""
+    states = await in_thread(readiness)
+    return JsonResponse(states, status=200 if set(states.values()) == {OK} else 503)

@@ -11,7 +11,7 @@ from xlsxwriter.worksheet import Worksheet
 
 #: Rows of a sheet, its heading included. Source: Microsoft, "Excel specifications and limits".
 SHEET_ROWS = 1_048_576
-#: Text that begins so is taken for a formula as soon as somebody edits its cell, or saves the sheet as CSV.
+#: Text that begins so is taken for a formula as soon as its cell is edited, or saves the sheet as CSV.
 #: Source: OWASP, "CSV Injection".
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 

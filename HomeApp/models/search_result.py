@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import models, transaction
 
-from HomeApp.models.job import Job
+from livejobs.models.job import Job
 
 
 class SearchResultQuerySet(models.QuerySet["SearchResult"]):

@@ -13,7 +13,7 @@ from HomeApp.search.provider import Provider
 
 
 def provider() -> Provider:
-    """Return who answers on this site: OpenAI where there is a key, else the embedded search."""
+    """Return the provider of this site: OpenAI if there is a key, else the embedded search."""
     if settings.OPENAI_API_KEY:
         # Imported here: it takes a second and 50 MB that a site without a key need not spend.
         from HomeApp.search.openai import OpenAISearch

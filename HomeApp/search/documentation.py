@@ -47,6 +47,7 @@ OTHER_NAMES = {
     "_pydatetime": "datetime",
     "_pydecimal": "decimal",
     "_pyio": "io",
+    "pathlib._local": "pathlib",  # Python 3.13
     "posixpath": "os.path",
 }
 #: Packages that are documented as one: what `json.decoder` defines is `json`'s.

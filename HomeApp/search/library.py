@@ -1,8 +1,8 @@
 """The embedded provider: full text over the documentation of Python's own library.
 
-The index is one SQLite file for each version of Python, built in one transaction by whoever needs it first. Another
-worker that comes meanwhile waits for that transaction, and a worker that dies in it leaves nothing behind: SQLite's
-own locks and journal see to both. Source: SQLite, "FTS5 Extension" and "File Locking And Concurrency".
+The index is one SQLite file for each version of Python, built in one transaction by the first worker. Another worker
+that comes meanwhile waits for that transaction, and a worker that dies in it leaves nothing behind: SQLite's own locks
+and journal see to both. Source: SQLite, "FTS5 Extension" and "File Locking And Concurrency".
 """
 
 import logging

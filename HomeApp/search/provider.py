@@ -38,7 +38,7 @@ class Result(NamedTuple):
 class Found:
     """What a search has brought."""
 
-    provider: str  #: who answered, in words that go into a sentence
+    provider: str  #: the provider's name, in words that go into a sentence
     results: list[Result] = field(default_factory=list)
     answer: str = ""  #: in plain words, where the provider gives one
 
@@ -55,7 +55,7 @@ class Found:
 
 
 class Provider(Protocol):
-    """Somebody who can search."""
+    """A search engine, as the task uses it."""
 
     def search(self, query: str, track: Track, tell: Tell) -> Found:
         """Search.

@@ -8,13 +8,14 @@ from celery.app.trace import build_tracer
 from django.db import IntegrityError, transaction
 
 from HomeApp.forms import SearchForm
-from HomeApp.jobs import kinds
-from HomeApp.models import Job, SearchResult, State
-from HomeApp.reply_queue import REPLY_QUEUE
+from HomeApp.models import SearchResult
 from HomeApp.search import provider
 from HomeApp.search.library import LibrarySearch
 from HomeApp.search.provider import Found, Result, SearchFailed
-from HomeApp.tests.openai_server import KEY
+from livejobs.backend import REPLY_QUEUE
+from livejobs.jobs import kinds
+from livejobs.models import Job, State
+from testkit.openai_server import KEY
 
 # Who answers
 
@@ -100,7 +101,7 @@ def run(monkeypatch, make):
         def store(backend, task_id, result, state, traceback=None, request=None, **kwargs):
             replies.append((str(state), result, str(traceback)))
 
-        monkeypatch.setattr("HomeApp.reply_queue.ReplyBackend.store_result", store)
+        monkeypatch.setattr("livejobs.backend.ReplyBackend.store_result", store)
         monkeypatch.setattr("HomeApp.tasks.provider", lambda: type("Provider", (), {"search": staticmethod(search)}))
         job, task = make(), kinds()["search"]
         request = {"id": str(job.pk), "reply_to": REPLY_QUEUE.name, "delivery_info": {}}
@@ -183,11 +184,11 @@ def test_nobody_else_sees_them(owner, another_user, stranger, make):
 
 
 def test_searches_older_than_the_recent_ones_are_listed_too(owner, make, settings):
-    settings.JOBS_RECENT = 2
+    settings.LIVEJOBS = {**settings.LIVEJOBS, "RECENT": 2}
     for n in range(45):
         end(make(owner.owner, f"query-{n:02}"))
     pages = [owner.get("/search/", {"page": number}).content.decode() for number in (1, 2, 3)]
-    assert [page.count("Search: query-") for page in pages] == [20, 20, 5]
+    assert [page.count(">Search: query-") for page in pages] == [20, 20, 5]
     assert "Search: query-44" in pages[0]
     assert "Search: query-00" in pages[2]
     assert ["search.js" in page for page in pages] == [True, False, False]
@@ -212,7 +213,7 @@ def test_a_failed_search_says_so_and_shows_no_results(owner, make):
 
 
 def test_without_scripts_the_form_is_posted(owner, monkeypatch):
-    monkeypatch.setattr("HomeApp.progress.JobTask.apply_async", lambda *args, **options: None)
+    monkeypatch.setattr("livejobs.task.JobTask.apply_async", lambda *args, **options: None)
     page = owner.post("/search/", {"query": " django "}, follow=True).content.decode()
     assert "Search: django" in page
     assert "Search started." in page

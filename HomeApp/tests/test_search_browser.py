@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import expect
 
 from HomeApp.search.documentation import SITE
-from HomeApp.tests.browser import cdn_answers, open_home
-from HomeApp.tests.openai_server import BEGUN, GOOD, KEY, completed, deltas, error
-from HomeApp.tests.processes import Site, wait_until
+from testkit.browser import cdn_answers, open_home
+from testkit.openai_server import BEGUN, GOOD, KEY, completed, deltas, error
+from testkit.processes import Site, wait_until
 
 
 @pytest.fixture(scope="module")

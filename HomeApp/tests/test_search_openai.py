@@ -10,8 +10,8 @@ import pytest
 from HomeApp.search import openai as provider
 from HomeApp.search.openai import OpenAISearch
 from HomeApp.search.provider import RESULTS, SearchFailed
-from HomeApp.tests.openai_server import BEGUN, CITATION, GOOD, KEY, completed, deltas, error
-from HomeApp.tests.processes import free_port
+from testkit.openai_server import BEGUN, CITATION, GOOD, KEY, completed, deltas, error
+from testkit.processes import free_port
 
 
 @pytest.fixture

@@ -3,20 +3,22 @@
 import smtplib
 
 import pytest
+from environ import Env
 
+from CeleryProgressbar.mail import mail_settings
 from HomeApp import welcome_email
-from HomeApp.tests.mail_server import MailServer
-from HomeApp.tests.processes import free_port
+from testkit.mail_server import MailServer
+from testkit.processes import free_port
 
 
 @pytest.fixture
 def smtp(settings):
     """Points the site to a mail server."""
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_TIMEOUT = "127.0.0.1", 0.3
 
     def point(port):
-        settings.EMAIL_PORT = port
+        parsed = Env.email_url_config(f"smtp://127.0.0.1:{port}")
+        for name, value in mail_settings(parsed, timeout=0.3).items():
+            setattr(settings, name, value)
 
     return point
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from HomeApp import files
+from livejobs import files
 
 
 class Command(BaseCommand):

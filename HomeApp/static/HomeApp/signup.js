@@ -1,8 +1,8 @@
 // Signing up: the form goes to the API, and the job that it starts is followed to its end.
-import $ from "./jquery.js";
-import { ask } from "./api.js";
-import { draw } from "./bar.js";
-import { follow } from "./task_status.js";
+import $ from "../livejobs/jquery.js";
+import { ask } from "../livejobs/api.js";
+import { draw } from "../livejobs/bars.js";
+import { follow } from "../livejobs/task_status.js";
 
 const form = $("#signup");
 const button = form.find("button");
@@ -63,7 +63,9 @@ form.on("submit", async (event) => {
   clear();
   busy(true);
   const body = Object.fromEntries(new FormData(form[0]));
-  const { ok, said } = await ask(form.attr("action"), { method: "POST", body }).catch(() => ({ said: { detail: UNREACHABLE } }));
+  const { ok, said } = await ask(form.attr("action"), { method: "POST", body }).catch(() => ({
+    said: { detail: UNREACHABLE },
+  }));
   if (ok && said.task_id) {
     watch(said.task_id);
   } else {

@@ -1,0 +1,1 @@
+"""The JSON API: how a request is read, and the one shape of errors."""
