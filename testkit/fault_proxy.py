@@ -137,8 +137,10 @@ class FaultProxy:
         task.add_done_callback(self._forget)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: list):
-        with contextlib.suppress(OSError):  # one side is gone: then the other one goes too
+        try:
             await self._carry(reader, writer, ends)
+        except* OSError:
+            pass  # one side is gone: then the other one goes too
 
     def _forget(self, task: asyncio.Task):
         for one in self.carried.pop(task):
@@ -150,23 +152,32 @@ class FaultProxy:
         else:
             there, back = await asyncio.open_connection(*self.service)
             ends.append(back)
-            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+            async with asyncio.TaskGroup() as pumps:  # if one fails, then the other one does not go on
+                pumps.create_task(self._pump(reader, back))
+                pumps.create_task(self._pump(there, writer))
             for one in ends:  # both have said farewell: what they said last still arrives
                 one.close()
                 await one.wait_closed()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None):
-        while piece := await reader.read(PIECE):
-            if self.mode == Mode.NO_SOCKETS and UPGRADE in piece.lower():
-                raise ConnectionResetError
-            if self.mode == Mode.DELAY:
-                await asyncio.sleep(self.seconds)
-            if self.mode != Mode.HALF_OPEN and writer is not None:
-                writer.write(piece)
-                await writer.drain()
+        try:
+            while piece := await reader.read(PIECE):
+                await self._pass_on(piece, writer)
+        except OSError:
+            if self.mode != Mode.HALF_OPEN:
+                raise
         if self.mode == Mode.HALF_OPEN or writer is None:
-            await asyncio.Event().wait()  # a farewell is not heard either
+            await asyncio.Event().wait()  # neither a farewell nor a reset is heard
         writer.write_eof()
+
+    async def _pass_on(self, piece: bytes, writer: asyncio.StreamWriter | None):
+        if self.mode == Mode.NO_SOCKETS and UPGRADE in piece.lower():
+            raise ConnectionResetError
+        if self.mode == Mode.DELAY:
+            await asyncio.sleep(self.seconds)
+        if self.mode != Mode.HALF_OPEN and writer is not None:
+            writer.write(piece)
+            await writer.drain()
 
 
 def _abort(writer: asyncio.StreamWriter):

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from testkit.fault_proxy import FaultProxy, reserve_port
+from testkit.fault_proxy import RESET_ON_CLOSE, FaultProxy, reserve_port
 
 
 class Echo(socketserver.BaseRequestHandler):
@@ -129,6 +129,19 @@ def test_a_half_open_connection_is_not_told_that_the_other_side_has_gone(proxy, 
     proxy.half_open()
     connection.shutdown(socket.SHUT_WR)
     assert silent(connection)
+
+
+def test_it_is_silent_about_a_reset_too_and_can_be_closed_after_it():
+    """One direction waited for ever after the other one had failed, so that the proxy could not be closed."""
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        proxy = FaultProxy(*service.getsockname())
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as connection:
+            there, _ = service.accept()
+            proxy.half_open()
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            there.close()
+            assert silent(connection)
+            proxy.close()
 
 
 def test_it_resets_what_asks_to_become_a_websocket_and_carries_the_rest(proxy, connect):
