@@ -48,15 +48,6 @@ PAUSE = 0.005
 LAST_BATCH = 2.0
 #: Seconds until the next try when the broker or the database is away.
 RETRY_AFTER = 1.0
-#: What the relay's connection differs in, on Redis: its messages are kept apart from those of the tasks that run, which
-#: may take long. Source: kombu, "Redis Transport", "Transport Options".
-REDIS_OPTIONS = {
-    "visibility_timeout": 10,
-    "unacked_restore_throttle": 5,
-    "unacked_key": f"{REPLY_QUEUE.name}.unacked",
-    "unacked_index_key": f"{REPLY_QUEUE.name}.unacked-index",
-    "unacked_mutex_key": f"{REPLY_QUEUE.name}.unacked-mutex",
-}
 #: A relay that has looked so often at the lease in vain is beside a living one.
 BESIDE = 20
 ONE_PROCESS = (
@@ -124,7 +115,7 @@ class Relay:
     def _hold_the_lease(self) -> None:
         """Relay over one connection, then let another relay do so: it may reach what this one does not."""
         try:
-            with _connect() as connection:
+            with current_app.connection_for_read() as connection:
                 self._listen(connection)
         finally:
             self.listening.clear()
@@ -135,11 +126,12 @@ class Relay:
     def _listen(self, connection: Connection) -> None:
         messages: list[Message] = []
         channel: Any = connection.default_channel
-        is_redis = hasattr(channel, "consume_alone")
-        if is_redis:
+        alone = hasattr(channel, "consume_alone")  # on Redis
+        if alone:
             channel.consume_alone(REPLY_QUEUE.name)
         read_ahead(connection)
-        with Consumer(connection, [REPLY_QUEUE], on_message=messages.append, accept=["json"], prefetch_count=PREFETCH):
+        options = {"on_message": messages.append, "accept": ["json"], "prefetch_count": PREFETCH, "no_ack": alone}
+        with Consumer(connection, [REPLY_QUEUE], **options):
             self.listening.set()
             logger.info("The relay listens to %s", REPLY_QUEUE.name)
             while not self.stopping.is_set():
@@ -151,10 +143,10 @@ class Relay:
                 messages.clear()
                 self.lease.renew()
                 self._take(batch)
-                if batch:
+                if batch and alone:
+                    channel.acknowledge_taken(len(batch))
+                elif batch:
                     batch[-1].ack(multiple=True)
-                    if is_redis:
-                        channel.forget_taken()
                 for job in self.sweep(connection):
                     self._show(job)
                     self.parents.note(job)
@@ -265,14 +257,6 @@ class Relay:
         """
         self.cache.adopt(visitor, owner)
         self.parents.adopt(visitor, owner)
-
-
-def _connect() -> Connection:
-    """Return the relay's own connection to the broker."""
-    connection: Connection = current_app.connection_for_read()
-    if connection.transport.driver_type == "redis":
-        connection.transport_options = {**(connection.transport_options or {}), **REDIS_OPTIONS}
-    return connection
 
 
 def _read(messages: Iterable[Message]) -> tuple[list[Reply], list[dict[str, Any]]]:

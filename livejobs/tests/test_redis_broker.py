@@ -1,21 +1,25 @@
 """Redis as the broker: what becomes of a message whose connection was closed."""
 
+import contextlib
 import logging
 
 import pytest
+import redis
 from celery import current_app
 from kombu import Connection, Consumer, Queue
 
-from livejobs.relay import REDIS_OPTIONS
+from livejobs.under.drain import drain
 
 QUEUE = Queue("redis-broker-test")
+#: As the site's settings have it: kombu adds the prefix to the keys of some commands and not of others.
+PREFIXED = {"global_keyprefix": "a-deployment."}
 
 
 @pytest.fixture
 def connection(redis_broker_url):
     """A connection through the alias that the site's settings use."""
     assert current_app
-    with Connection(redis_broker_url) as connection:
+    with Connection(redis_broker_url, transport_options=PREFIXED) as connection:
         yield connection
 
 
@@ -47,55 +51,117 @@ def test_a_channel_that_cannot_give_its_messages_back_is_closed_all_the_same(con
     connection.maybe_close_channel(message.channel)
 
 
-def test_a_relay_takes_up_what_a_dead_one_had_taken_the_oldest_first(redis_broker_url):
-    replies = Queue("redis-broker-test-replies")
-    with (
-        Connection(redis_broker_url, transport_options=REDIS_OPTIONS) as dead,
-        Connection(redis_broker_url, transport_options=REDIS_OPTIONS) as alive,
-    ):
-        taken = []
-        with consumer(dead, replies, taken):
-            for number in range(3):
-                dead.Producer().publish(number, routing_key=replies.name, declare=[replies])
-            while len(taken) < 3:
-                dead.drain_events(timeout=5)
-        channel = alive.default_channel
-        channel.consume_alone(replies.name)
-        taken_over = [replies(channel).get() for _ in range(3)]
-        assert [message.payload for message in taken_over] == [0, 1, 2]
-        for message in taken_over:
-            message.ack()
-        channel.consume_alone(replies.name)
-        assert replies(channel).get() is None
+@pytest.fixture
+def replies(redis_broker_url):
+    """A queue of its own, whose consumer says that it is the only one."""
+    queue = Queue("redis-broker-test-replies")
+    with redis.from_url(redis_broker_url) as client:
+        yield queue
+        left = client.keys(f"*{queue.name}*")
+        if left:
+            client.delete(*left)
+    assert left == [], "what is acknowledged is not kept"
 
 
-def test_what_a_process_had_taken_without_noting_it_is_taken_again(redis_broker_url):
+@pytest.fixture
+def relay_channel(redis_broker_url, replies):
+    """Opens the channels of relays. Each has what it took in `messages`."""
+    with contextlib.ExitStack() as stack:
+
+        def open_channel():
+            connection = stack.enter_context(Connection(redis_broker_url, transport_options=PREFIXED))
+            channel = connection.default_channel
+            channel.consume_alone(replies.name)
+            channel.messages = []
+            stack.enter_context(Consumer(connection, [replies], on_message=channel.messages.append, no_ack=True))
+            return channel
+
+        yield open_channel
+
+
+def publish(channel, queue, *bodies):
+    for body in bodies:
+        channel.connection.client.Producer().publish(body, routing_key=queue.name, declare=[queue])
+
+
+def drained(channel, count):
+    while len(channel.messages) < count:
+        channel.connection.client.drain_events(timeout=5)
+    return [message.payload for message in channel.messages]
+
+
+def cut_with_a_message_on_its_way(channel, replies, body, connection):
+    """Let Redis move a message for a channel that is gone before it has read it."""
+    with pytest.raises(TimeoutError):
+        channel.connection.client.drain_events(timeout=0.2)  # it asks for the next message
+    publish(connection.default_channel, replies, body)
+    channel.client.connection.disconnect()
+    channel._in_poll = None
+
+
+def test_a_relay_takes_up_what_a_dead_one_had_taken_the_oldest_first(relay_channel, replies, connection):
+    dead = relay_channel()
+    publish(connection.default_channel, replies, *range(4))
+    assert drained(dead, 4) == [0, 1, 2, 3]
+    dead.acknowledge_taken(1)
+    alive = relay_channel()
+    assert drained(alive, 3) == [1, 2, 3]
+    alive.acknowledge_taken(3)
+
+
+def test_what_was_on_its_way_to_a_dead_relay_is_taken_again(relay_channel, replies, connection):
     """kombu's BRPOP loses what is on its way to a process that is killed, or on a line that is cut."""
-    replies = Queue("redis-broker-test-alone")
-    with (
-        Connection(redis_broker_url, transport_options=REDIS_OPTIONS) as killed,
-        Connection(redis_broker_url, transport_options=REDIS_OPTIONS) as alive,
-    ):
-        taken = []
-        channel = killed.default_channel
-        channel.consume_alone(replies.name)
-        with consumer(killed, replies, taken):
-            with pytest.raises(TimeoutError):
-                killed.drain_events(timeout=0.2)  # it asks for the next message
-            alive.Producer().publish("on its way", routing_key=replies.name, declare=[replies])
-            channel.client.connection.disconnect()
-            channel._in_poll = None
-        taken_over = []
-        alive.default_channel.consume_alone(replies.name)
-        with consumer(alive, replies, taken_over):
-            alive.drain_events(timeout=5)
-            taken_over[-1].ack(multiple=True)
-            alive.default_channel.forget_taken()
-            alive.Producer().publish("the next one", routing_key=replies.name)
-            alive.drain_events(timeout=5)
-            taken_over[-1].ack(multiple=True)
-            alive.default_channel.forget_taken()
-        assert taken == []
-        assert [message.payload for message in taken_over] == ["on its way", "the next one"]
-        with alive.default_channel.conn_or_acquire() as client:
-            assert client.llen(f"{replies.name}.taken") <= 1
+    cut_with_a_message_on_its_way(relay_channel(), replies, "on its way", connection)
+    alive = relay_channel()
+    assert drained(alive, 1) == ["on its way"]
+    alive.acknowledge_taken(1)
+
+
+def test_what_redis_gives_a_dead_relay_after_another_has_taken_over_is_not_lost(relay_channel, replies, connection):
+    """Redis does not know at once that a line is cut: the dead relay's BLMOVE still waits there."""
+    dead = relay_channel()
+    alive = relay_channel()
+    cut_with_a_message_on_its_way(dead, replies, "for the dead one", connection)
+    publish(connection.default_channel, replies, "for the living one")
+    assert drained(alive, 1) == ["for the living one"]
+    alive.restore_abandoned()
+    alive.acknowledge_taken(1)
+    assert len(alive.messages) == 1, "one look does not tell what is abandoned from what is on its way"
+    alive.restore_abandoned()
+    assert drained(alive, 2)[1] == "for the dead one"
+    alive.acknowledge_taken(1)
+
+
+def test_all_that_waits_is_taken_in_one_go_in_order_and_no_more_than_a_batch(relay_channel, replies, connection):
+    """Taken one by one, a busy relay fell seconds behind."""
+    channel = relay_channel()
+    publish(connection.default_channel, replies, *range(250))
+    drain(channel.connection.client, channel.messages, 200, timeout=5)
+    assert [message.payload for message in channel.messages] == list(range(200))
+    channel.acknowledge_taken(200)
+    channel.messages.clear()
+    drain(channel.connection.client, channel.messages, 200, timeout=5)
+    assert [message.payload for message in channel.messages] == list(range(200, 250))
+    channel.acknowledge_taken(50)
+
+
+def test_what_is_read_and_not_acknowledged_is_not_abandoned(relay_channel, replies, connection):
+    channel = relay_channel()
+    publish(connection.default_channel, replies, "one")
+    drained(channel, 1)
+    for _ in range(3):
+        channel.restore_abandoned()
+    with pytest.raises(TimeoutError):
+        channel.connection.client.drain_events(timeout=0.2)
+    channel.acknowledge_taken(1)
+
+
+def test_a_message_that_cannot_be_read_is_dropped_and_the_next_one_comes(relay_channel, replies, connection, caplog):
+    channel = relay_channel()
+    with channel.conn_or_acquire() as client:
+        client.lpush(replies.name, "poison", "[1]", "{}")
+    publish(connection.default_channel, replies, "good")
+    assert drained(channel, 1) == ["good"]
+    assert caplog.text.count("A message that cannot be read is dropped") == 3
+    channel.acknowledge_taken(1)
+    assert drained(relay_channel(), 0) == []

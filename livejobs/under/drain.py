@@ -1,6 +1,7 @@
 """Takes from the broker what is there, in one go, with as little work for each message as py-amqp allows."""
 
 from contextlib import nullcontext
+from typing import Any
 
 from amqp.transport import TCPTransport
 from kombu import Connection, Message
@@ -35,6 +36,10 @@ def drain(connection: Connection, messages: list[Message], most: int, timeout: f
     try:
         if not messages:
             connection.drain_events(timeout=timeout)
+        channel: Any = connection.default_channel
+        if getattr(channel, "own_queue", None):  # on Redis
+            channel.deliver_waiting(most - len(messages))
+            return
         transport = _tcp(connection)
         # Said once for all of them: py-amqp would change its socket's timeout six times for each message.
         with transport.having_timeout(0) if transport else nullcontext():
