@@ -135,6 +135,10 @@ async def the_hub():
     await hub.close()
 
 
+#: Seconds that a frame may take: the machine may be slow.
+PATIENCE = 20
+
+
 class Socket(WebsocketCommunicator):
     """A visitor's socket.
 
@@ -161,7 +165,7 @@ class Socket(WebsocketCommunicator):
 
     async def frame(self) -> dict:
         """Return the next frame."""
-        return json.loads(await self.receive_from(timeout=5))
+        return json.loads(await self.receive_from(timeout=PATIENCE))
 
     async def until(self, **fields) -> dict:
         """Return the first frame with these fields: what was read from a row may be told again as news."""
@@ -171,7 +175,7 @@ class Socket(WebsocketCommunicator):
 
     async def closed(self) -> int:
         """Return the code with which the server closes."""
-        message = await self.receive_output(timeout=5)
+        message = await self.receive_output(timeout=PATIENCE)
         assert message["type"] == "websocket.close", message
         return message["code"] if message.get("code") else 1000
 
@@ -188,7 +192,7 @@ async def socket(the_hub):
     async def open_socket(*args, **kwargs) -> Socket:
         one = Socket(*args, **kwargs)
         opened.append(one)
-        accepted, _ = await one.connect(timeout=5)
+        accepted, _ = await one.connect(timeout=PATIENCE)
         assert accepted
         return one
 

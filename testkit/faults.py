@@ -29,7 +29,7 @@ from testkit.stage import BROKERS, WORKER, Stage, staged
 from testkit.watcher import Watcher, visit
 
 #: Seconds after the last repair in which all ends must have been told.
-PATIENCE = 90
+PATIENCE = 180
 #: What a watcher has that is no part of the history.
 HIDDEN = ("socket", "news", "addresses", "by_job", "by_ref")
 #: What a worker logs of a task that has succeeded: its own time, and the task.

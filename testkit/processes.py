@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def wait_until(condition, what: str, seconds: float = 30):
+def wait_until(condition, what: str, seconds: float = 90):
     """Return what `condition` returns as soon as that is true. If it stays false, then fail, and name `what`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -99,7 +99,7 @@ class Site:
     def stop(self, process: subprocess.Popen, how: signal.Signals = signal.SIGTERM):
         """Send a process a signal, and wait for its end."""
         process.send_signal(how)
-        process.wait(30)
+        process.wait(90)
         self.processes.remove(process)
 
     def kill_all(self):

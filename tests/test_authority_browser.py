@@ -48,7 +48,7 @@ def marked(page) -> bool:
 
 
 def wait_for_reload(page):
-    page.wait_for_function("window.marked !== true", timeout=20_000)
+    page.wait_for_function("window.marked !== true")
 
 
 def owners(site, below):
@@ -160,7 +160,7 @@ def test_a_page_whose_session_is_never_accepted_is_loaded_again_once_and_says_so
     )
     page.goto(f"http://{site.host}/", wait_until="commit")
     expect(page.locator("#link")).to_have_text(UNUSABLE)
-    with page.expect_event("websocket", timeout=20_000) as another:  # it goes on trying
+    with page.expect_event("websocket") as another:  # it goes on trying
         pass
     another.value.wait_for_event("close")
     expect(page.locator("#link")).to_have_text(UNUSABLE)
@@ -238,5 +238,5 @@ def test_a_frame_that_is_too_long_is_answered_by_the_page_and_not_sent(visitor, 
     assert all(len(text) < 100 for text in sent)
     page.fill("[name=query]", "math.sqrt")
     page.click("#search button")
-    expect(page.locator("section .words")).to_have_text(re.compile("^Done"), timeout=60_000)
+    expect(page.locator("section .words")).to_have_text(re.compile("^Done"))
     assert page.problems == []

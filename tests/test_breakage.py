@@ -1,4 +1,7 @@
-"""The truth, whatever breaks: real processes, killed, stopped, cut off and started again while a job runs."""
+"""The truth, whatever breaks: real processes, killed, stopped, cut off and started again while a job runs.
+
+Workers that die are in test_lost_workers.py.
+"""
 
 import asyncio
 import os
@@ -22,53 +25,6 @@ DATABASE_LINES = [line for line in LINES if line[1] == "database"]
 async def count_primes(page, below=BELOW, answer=ANSWER) -> str:
     """Press START. Returns the job's id, once that was told."""
     return await press_start(page, "count_primes", answer, below=below)
-
-
-async def test_a_job_whose_worker_is_killed_is_done_by_the_next_worker(whole, open_page):
-    open_page.expect_losses()
-    page = open_page()
-    job = await count_primes(page)
-    await running(page, job)
-    whole.kill(WORKER)
-    whole.start(WORKER)
-    end = await the_end(page, job)
-    assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 2, ANSWER)
-
-
-async def test_a_job_whose_workers_main_process_alone_is_killed_is_done_once(whole, open_page):
-    open_page.expect_losses()
-    page = open_page()
-    job = await count_primes(page)
-    await running(page, job)
-    whole.kill_alone(WORKER)
-    whole.start(WORKER)
-    end = await the_end(page, job)
-    assert (end["state"], end["result"]) == ("SUCCESS", ANSWER)
-
-
-async def test_a_job_whose_pool_child_is_killed_says_attempt_2_and_is_done(whole, open_page):
-    open_page.expect_losses()
-    page = open_page()
-    job = await count_primes(page)
-    await running(page, job)
-    for child in whole.children():
-        os.kill(child, signal.SIGKILL)
-    end = await the_end(page, job)
-    assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 2, ANSWER)
-
-
-async def test_a_job_that_loses_its_worker_three_times_has_failed(whole, open_page):
-    open_page.expect_losses()
-    page = open_page()
-    job = await count_primes(page, 10_000_000, 664_579)
-    for attempt in (1, 2, 3):
-        await running(page, job, attempt)
-        for child in whole.children():
-            os.kill(child, signal.SIGKILL)
-    end = await the_end(page, job)
-    assert (end["state"], end["attempt"]) == ("FAILURE", 3)
-    assert end["error"]
-    assert 0 < end["percent"] < 100
 
 
 async def test_the_end_is_told_by_a_web_process_that_was_killed_and_started_again(whole, open_page):

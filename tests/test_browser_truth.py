@@ -61,7 +61,7 @@ def cancel_all(page):
 
 
 def expect_live(page):
-    expect(page.locator("#link")).to_have_text("live", timeout=40_000)
+    expect(page.locator("#link")).to_have_text("live")
 
 
 def change_row(site, page, **fields):
@@ -197,8 +197,8 @@ def test_what_was_pressed_while_it_was_down_is_done_once_afterwards(page, web_ki
     press_start(page, SHORT)
     web_killed.start()
     expect_live(page)
-    expect(words_of(page, f"Primes below {LONG}")).to_have_text(re.compile("^Cancelled at"), timeout=40_000)
-    expect(words_of(page, f"Primes below {SHORT}")).to_have_text(ANSWER, timeout=40_000)
+    expect(words_of(page, f"Primes below {LONG}")).to_have_text(re.compile("^Cancelled at"))
+    expect(words_of(page, f"Primes below {SHORT}")).to_have_text(ANSWER)
     page.reload()
     expect_live(page)
     expect(page.locator("#jobs .job h2")).to_have_text([f"Primes below {SHORT}", f"Primes below {LONG}"])
@@ -230,7 +230,7 @@ def test_where_websockets_are_blocked_the_page_asks_over_http(visitor, proxy):
     proxy.refuse_sockets()
     page = visitor.new_page()
     page.goto(f"http://{proxy.host}/", wait_until="commit")
-    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s", timeout=40_000)
+    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s")
     press_start(page, LONG)
     wait_for_percent(page, 1)
     page.click(".cancel")
@@ -252,7 +252,7 @@ def test_a_page_that_comes_to_a_network_where_they_are_blocked_asks_over_http_to
     expect(page.locator("#link")).to_have_text("reconnecting…")
     proxy.refuse_sockets()
     page.evaluate("dispatchEvent(new Event('online'))")
-    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s", timeout=40_000)
+    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s")
 
 
 def test_a_page_too_many_is_not_tried_again_at_once(visitor, site):
@@ -283,7 +283,7 @@ def test_what_was_pressed_while_nothing_could_be_reached_is_said_again_over_http
     proxy.refuse_sockets()
     page = visitor.new_page()
     page.goto(f"http://{proxy.host}/", wait_until="commit")
-    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s", timeout=40_000)
+    expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s")
     proxy.reset()
     press_start(page, 1000)
     expect(page.locator("#link")).to_have_text("reconnecting…")
@@ -367,7 +367,7 @@ def test_the_bar_of_a_deleted_job_disappears(visitor, site_without_worker, block
             "window.WebSocket = class { constructor() { setTimeout(() => this.onclose({})) } close() {} }"
         )
         page.goto(f"http://{site_without_worker.host}/")
-        expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s", timeout=40_000)
+        expect(page.locator("#link")).to_have_text("WebSockets are blocked here: asking every 2 s")
     else:
         page = open_home(visitor, site_without_worker)
     for below in (2000, 3000):
@@ -407,6 +407,6 @@ def test_a_page_that_comes_back_learns_of_ends_that_are_not_recent_any_more(visi
         site.manage("shell", "-v", "0", "-c", f"{end}jobs.cancel(one.owner, one.pk); {later}")
         site.web(port)
         expect_live(page)
-        expect(words_of(page, "Primes below 2000")).to_have_text("Cancelled.", timeout=20_000)
+        expect(words_of(page, "Primes below 2000")).to_have_text("Cancelled.")
     finally:
         site.kill_all()

@@ -128,6 +128,8 @@ def test_what_runs_stands_above_what_has_ended_of_which_three_are_shown(visitor,
     expect(page.locator("#jobs .job:visible")).to_have_count(4)
     page.get_by_role("button", name="Show 2 more that have ended").click()
     expect(page.locator("#jobs .job:visible")).to_have_count(6)
+    page.locator("#jobs .cancel:visible").click()
+    expect(page.locator("#job_counts")).to_have_text("6 ended")
     assert page.problems == []
 
 

@@ -231,21 +231,6 @@ async def test_a_job_that_waits_is_cancelled_and_never_begins(site):
         assert waiting["task_id"] not in {frame["task_id"] for frame in frames}
 
 
-async def test_a_job_whose_worker_was_killed_is_done_by_the_next_worker_and_so_are_those_that_wait(site):
-    host = site.web()
-    worker = site.worker(1)
-    async with asyncio.timeout(120), page(host) as socket:
-        await start(socket, 5_000_000)
-        running = await told_until(socket, lambda frame: frame["percent"])
-        await start(socket, 10_000)
-        site.stop(worker, signal.SIGKILL)
-        await asyncio.to_thread(site.worker, 1)
-        ends = [await told_until(socket, lambda frame: frame["state"] in FINAL) for _ in range(2)]
-    killed, waiting = sorted(ends, key=lambda end: end["task_id"] != running["task_id"])
-    assert (killed["state"], killed["result"], killed["attempt"]) == ("SUCCESS", 348_513, 2)
-    assert (waiting["state"], waiting["result"], waiting["attempt"]) == ("SUCCESS", 1229, 1)
-
-
 def test_a_worker_whose_idle_children_are_killed_runs_the_next_job(embedded):
     worker = embedded.worker(2)
     for child in children(worker):

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from testkit.browser import cdn_answers, open_home, open_page
+from testkit.browser import PATIENCE, cdn_answers, open_home, open_page
 from testkit.processes import Site
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -40,7 +40,7 @@ def resulting(tmp_path_factory):
 def berliner(browser):
     """A visitor's browser in another time zone than the site's."""
     context = browser.new_context(timezone_id="Europe/Berlin")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
     context.route("https://code.jquery.com/**", cdn_answers)
     yield context
     context.close()
