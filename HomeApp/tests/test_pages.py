@@ -134,16 +134,6 @@ def raiser(problem):
     return fail
 
 
-def test_the_admin_reads_the_traceback_and_changes_nothing(admin_client):
-    job = Job.objects.create(owner="visitor-1", kind="count_primes", title="Primes")
-    job.end(State.FAILURE, error="Sorry.", traceback="Traceback: line 7")
-    job.save_end()
-    assert "Primes" in admin_client.get("/admin/livejobs/job/").content.decode()
-    assert "line 7" in admin_client.get(f"/admin/livejobs/job/{job.pk}/change/").content.decode()
-    assert admin_client.post(f"/admin/livejobs/job/{job.pk}/change/", {"state": "SUCCESS"}).status_code == 403
-    assert admin_client.get("/admin/livejobs/job/add/").status_code == 403
-
-
 SITE = ["search.js", "signup.js", "style.css", "icon.svg"]
 ENGINE = sorted(path.name for path in (Path(livejobs.__file__).parent / "static" / "livejobs").iterdir())
 
@@ -199,20 +189,6 @@ def test_my_jobs_draw_results_as_tables(owner):
 def test_my_jobs_draw_an_unknown_percentage_of_a_running_job_as_such(owner, fields, bar):
     Job.objects.create(owner=owner.owner, kind="count_primes", **fields)
     assert bar in owner.get("/jobs/").content.decode()
-
-
-def test_the_admin_deletes_only_jobs_that_have_ended(admin_client):
-    ended = Job.objects.create(owner="visitor-1", kind="count_primes", title="Ended")
-    ended.end(State.SUCCESS)
-    ended.save_end()
-    runs = Job.objects.create(owner="visitor-1", kind="count_primes", title="Still runs", attempt=1, state="PROGRESS")
-    delete = {"action": "delete_selected", "post": "yes"}
-    answer = admin_client.post("/admin/livejobs/job/", {**delete, "_selected_action": [str(ended.pk), str(runs.pk)]})
-    assert "Still runs (PROGRESS) has not ended. Cancel it first." in answer.content.decode()
-    assert Job.objects.count() == 2
-    assert admin_client.post(f"/admin/livejobs/job/{runs.pk}/delete/", {"post": "yes"}).status_code == 403
-    admin_client.post("/admin/livejobs/job/", {**delete, "_selected_action": [str(ended.pk)]})
-    assert list(Job.objects.all()) == [runs]
 
 
 @pytest.mark.parametrize(
