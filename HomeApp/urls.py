@@ -1,11 +1,16 @@
 """The pages' URLs, and the API's."""
 
+from csp.decorators import csp_update
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from HomeApp import signup, tokens, views
 from livejobs.api import problem
+
+# Swagger UI has inline styles, and pictures in its addresses; its script comes from an address of its own.
+swagger_policy = csp_update({"style-src": ["'self'", "'unsafe-inline'"], "img-src": ["'self'", "data:"]})
+api_docs = swagger_policy(SpectacularSwaggerSplitView.as_view(url_name="api_schema"))
 
 api_urlpatterns = [
     path("token/", tokens.TokenView.as_view(), name="api_token"),
@@ -13,7 +18,7 @@ api_urlpatterns = [
     path("users/", signup.user_list, name="api_users"),
     path("", include("livejobs.api.urls")),
     path("schema/", SpectacularAPIView.as_view(), name="api_schema"),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="api_schema"), name="api_docs"),
+    path("docs/", api_docs, name="api_docs"),
     re_path("", problem.no_address),  # last: whatever else is asked for below /api/
 ]
 

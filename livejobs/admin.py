@@ -193,7 +193,7 @@ class WorkerAdmin(ReadOnlyAdmin):
 
 
 def _as_text(text: str) -> SafeString | None:
-    return format_html('<pre>{}</pre>', text) if text else None
+    return format_html("<pre>{}</pre>", text) if text else None
 
 
 def _link(model: str, pk: Any, shown: Any) -> SafeString:

@@ -57,8 +57,12 @@ def scriptless(browser):
 
 @pytest.fixture
 def visitor(browser):
-    """A visitor's browser, new and without cookies."""
-    context = browser.new_context()
+    """A visitor's browser, new and without cookies.
+
+    It passes over the Content-Security-Policy, which forbids to evaluate a test's conditions in the page: the policy is
+    tested in test_policy.py.
+    """
+    context = browser.new_context(bypass_csp=True)
     context.set_default_timeout(PATIENCE)
     context.route("https://code.jquery.com/**", cdn_answers)
     yield context

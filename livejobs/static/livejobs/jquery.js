@@ -3,6 +3,7 @@
 import { config } from "./config.js";
 
 const PATIENCE = 2000; // milliseconds
+const EXECUTED_WITHIN = 200; // milliseconds from the end of its download
 
 const cdn = document.getElementById("jquery");
 
@@ -13,8 +14,11 @@ function settled(script) {
   });
 }
 
-if (!window.jQuery && cdn && !cdn.dataset.failed) {
-  await Promise.race([settled(cdn), new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+if (!window.jQuery && cdn) {
+  // A download that has ended, well or not, has an entry. If it failed before this script ran, then no event tells.
+  const hasEnded = performance.getEntriesByName(cdn.src).length > 0;
+  const patience = hasEnded ? EXECUTED_WITHIN : PATIENCE;
+  await Promise.race([settled(cdn), new Promise((resolve) => setTimeout(resolve, patience))]);
 }
 if (!window.jQuery) {
   const copy = document.createElement("script");
