@@ -32,6 +32,22 @@ register.filter("table", table)
 JQUERY = "admin/js/vendor/jquery/jquery.min.js"
 JQUERY_CDN = "https://code.jquery.com/jquery-3.7.1.min.js"
 JQUERY_INTEGRITY = "sha256-/JqT3SQfawRcv/BIHPThkBvs0OEvtFFmqPF/lYI/Cxo="
+#: What page.js imports, and what that imports. By itself, a browser finds an import once the script before it is there.
+MODULES = [
+    "livejobs/announcer.js",
+    "livejobs/api.js",
+    "livejobs/bars.js",
+    "livejobs/config.js",
+    "livejobs/job-bar.js",
+    "livejobs/jquery.js",
+    "livejobs/polling.js",
+    "livejobs/reload.js",
+    "livejobs/result.js",
+    "livejobs/socket.js",
+    "livejobs/state.js",
+    "livejobs/task_status.js",
+    "livejobs/words.js",
+]
 #: Stands for a job in the address of its page, as scripts know it.
 NOBODY = UUID(int=0)
 #: What the bar says that waits for the first job.
@@ -63,7 +79,7 @@ def job_config(context: dict[str, Any]) -> str:
         "upload_mib": f"{conf.UPLOAD_MIB:g}",  # not as the language writes numbers
     }
     request.livejobs_config = told  # type: ignore[attr-defined]
-    return render_to_string("livejobs/config.html", told)
+    return render_to_string("livejobs/config.html", {**told, "modules": MODULES})
 
 
 @register.inclusion_tag("livejobs/job_form.html", takes_context=True)

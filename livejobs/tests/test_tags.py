@@ -1,11 +1,13 @@
 """The forms and bars that a template shows by the tags of the engine."""
 
 import re
+from pathlib import Path
 
 import pytest
 from django import forms
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.staticfiles import finders
 from django.template import RequestContext, Template
 from django.test.utils import override_script_prefix
 from django.utils import timezone
@@ -57,6 +59,15 @@ def test_a_form_and_bars_are_all_that_a_page_needs(rendered, request_):
         "jquery": "/static/admin/js/vendor/jquery/jquery.min.js",
         "upload-mib": "20",
     }
+
+
+def test_a_page_asks_for_all_its_scripts_at_once(rendered):
+    folder, found = Path(finders.find("livejobs/page.js")).parent, ["page.js"]
+    for name in found:
+        imported = re.findall(r'^import .*"\./(.+)";$', (folder / name).read_text(), re.MULTILINE)
+        found += [one for one in imported if one not in found]
+    preloaded = re.findall(r'<link rel="modulepreload" href="/static/livejobs/(.+?)">', rendered("{% job_bars %}"))
+    assert sorted(preloaded) == sorted(found[1:])
 
 
 def test_a_page_of_a_sub_path_without_the_api(rendered, settings, monkeypatch):
