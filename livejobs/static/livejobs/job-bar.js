@@ -132,7 +132,8 @@ export function clear(bar) {
   bar.find(".words").text("This job is not there. It may have been deleted.");
   bar.find(".percent, .clock, .left, .silence").text("");
   bar.find("progress").attr("value", 0);
-  bar.find(".actions button, .download").prop("hidden", true);
+  bar.find(".actions button").prop("hidden", true);
+  bar.find(".files").empty();
 }
 
 // Gives the bar and its buttons the name of their job.

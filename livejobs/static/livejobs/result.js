@@ -38,18 +38,20 @@ function cell(text) {
   return DATE_TIME.test(text) ? $("<td>").append($("<time>").attr("datetime", text)) : $("<td>").text(text);
 }
 
-// Shows a link for each file.
+// Shows a link for each file, unless they are shown already: one of them may have the focus.
 export function drawFiles(article, { url, files, title }) {
-  const links = article.find(".download");
-  const link = links.first().prop("hidden", !url);
-  links.slice(1).remove();
-  if (!url) return;
-  const made = files?.length ? files : [{ url }];
-  for (const { name, url } of made) {
+  const made = !url ? [] : files?.length ? files : [{ url }];
+  const place = article.find(".files");
+  const shown = place.find(".download").get();
+  if (shown.map((link) => link.getAttribute("href")).join() === made.map((file) => file.url).join()) return;
+  const links = made.map(({ name, url }) => {
     const words = made.length > 1 ? `Download ${name}` : "Download";
-    const one = url === made[0].url ? link : link.clone().appendTo(link.parent());
-    one.text(words).attr({ href: url, "aria-label": `${words}: ${title}` });
-  }
+    return $("<a>")
+      .addClass("download")
+      .attr({ href: url, "aria-label": `${words}: ${title}` })
+      .text(words);
+  });
+  place.empty().append(links);
 }
 
 // Shows moments in the visitor's time zone.
