@@ -1,7 +1,9 @@
 """What a person sees and hears of the page when things go wrong, or in other ways than with the eyes."""
 
 import re
+from pathlib import Path
 
+import django_htmx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
@@ -9,6 +11,7 @@ from playwright.sync_api import expect
 from testkit.browser import expect_end, newest, open_home, open_page, press_start, wait_for_percent
 
 LONG = 100_000_000
+HTMX = Path(django_htmx.__file__).parent / "static" / "django_htmx"
 
 
 def cancel(page):
@@ -169,8 +172,36 @@ def test_a_bar_says_how_long_its_job_has_run_and_when_it_ended(visitor, site):
     expect(clock).to_have_text(re.compile(r"^\d+\.\d s, just now$"))
 
 
+@pytest.mark.parametrize("version", [2, 4])
+def test_a_bar_that_htmx_swaps_in_is_live(visitor, site, version):
+    page = open_home(visitor, site)
+    press_start(page, LONG)
+    wait_for_percent(page, 1)
+    job = newest(page).get_attribute("task-id")
+    visitor.route("**/fragment", lambda route: route.fulfill(body=f"<job-bar task-id={job}></job-bar>"))
+    other = open_page(visitor, site, "/search/")
+    other.add_script_tag(path=HTMX / f"htmx-{version}.min.js")
+    other.evaluate(
+        """() => {
+          const button = document.createElement("button");
+          button.textContent = "Show the job";
+          for (const [name, value] of Object.entries({ get: "/fragment", target: "main", swap: "beforeend" }))
+            button.setAttribute(`hx-${name}`, value);
+          document.querySelector("main").append(button);
+          htmx.process(button);
+        }"""
+    )
+    other.get_by_role("button", name="Show the job").click()
+    bar = other.locator(f"job-bar[task-id='{job}']")
+    expect(bar.locator("h2")).to_have_text(f"Primes below {LONG}")
+    expect(bar.locator(".words")).to_have_text("Running.")
+    bar.locator(".cancel").click()
+    expect(bar.locator(".words")).to_have_text(re.compile("^Cancelled"))
+    assert page.problems == other.problems == []
+
+
 def test_a_bar_that_a_script_adds_is_live(visitor, site):
-    """As HTMX does, which parses HTML; and as React does, which sets the attribute of an element that it keeps."""
+    """By HTML, and as React does, which sets the attribute of an element that it keeps."""
     page = open_home(visitor, site)
     press_start(page, LONG)
     wait_for_percent(page, 1)
