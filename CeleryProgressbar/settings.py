@@ -1,19 +1,16 @@
 """All settings, each read once from the environment and each with a default that just runs."""
 
-import os
 import re
 import sys
-import tempfile
-from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.utils import get_random_secret_key
 
 from CeleryProgressbar.mail import mail_settings
+from CeleryProgressbar.secret_key import own_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -22,28 +19,11 @@ env = environ.Env()
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 
-
-def secret_key() -> str:
-    """Return this deployment's own secret key, made on first use and kept in DATA_DIR.
-
-    Web and worker may start at the same moment: the first to link its file in wins, and both read that one.
-    """
-    path = DATA_DIR / "secret_key"
-    if not path.exists():
-        handle, mine = tempfile.mkstemp(dir=DATA_DIR)
-        with open(handle, "w") as file:
-            file.write(get_random_secret_key())
-        with suppress(FileExistsError):
-            os.link(mine, path)
-        os.unlink(mine)
-    return path.read_text()
-
-
 # Django
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY_FROM_ENVIRONMENT = env.str("SECRET_KEY", default="")
-SECRET_KEY = SECRET_KEY_FROM_ENVIRONMENT or secret_key()
+SECRET_KEY = SECRET_KEY_FROM_ENVIRONMENT or own_secret_key(DATA_DIR)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 
 # How many proxies stand before the site. Without one, X-Forwarded-For and -Proto are a visitor's invention.
