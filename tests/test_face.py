@@ -163,6 +163,59 @@ def test_the_tab_says_how_far_the_job_is(visitor, site):
     expect(page).to_have_title("CeleryProgressbar")
 
 
+HIDDEN = "Object.defineProperty(document, 'hidden', { configurable: true, get: () => %s })"
+
+
+def test_the_tab_says_that_a_job_has_ended_until_it_is_looked_at(visitor, site):
+    page = open_home(visitor, site)
+    press_start(page, 3_000_000)
+    expect(page).to_have_title(re.compile(r"^\d+% Primes below"))
+    page.evaluate(HIDDEN % "true")
+    expect(page).to_have_title("Done: Primes below 3000000 · CeleryProgressbar")
+    page.evaluate(f"{HIDDEN % 'false'}; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page).to_have_title("CeleryProgressbar")
+
+
+NOTIFICATIONS = """
+window.shown = [];
+window.Notification = class {
+  static permission = "default";
+  static requestPermission = async () => (this.permission = "%s");
+  constructor(title, { body }) { window.shown.push(`${title}: ${body}`); }
+};
+"""
+
+
+def test_the_end_is_notified_to_who_has_asked_for_it_after_a_reload_too(visitor, site):
+    visitor.add_init_script(NOTIFICATIONS % "granted")
+    page = open_home(visitor, site)
+    press_start(page, LONG)
+    ask = newest(page).get_by_role("button", name=f"Notify me: Primes below {LONG}")
+    ask.click()
+    expect(ask).to_be_hidden()
+    assert page.evaluate("shown") == [f"Primes below {LONG}: You will be told when this job ends."]
+    page.reload()
+    expect(newest(page).locator(".cancel")).to_be_visible()
+    expect(ask).to_be_hidden()
+    cancel(page)
+    (shown,) = page.evaluate("shown")
+    assert re.match(rf"^Primes below {LONG}: Cancelled( at \d+%)?\.$", shown)
+    page.reload()
+    press_start(page, 1000)
+    expect_end(page, "Done. The answer is 168.")
+    assert page.evaluate("shown") == []  # it was not asked for
+
+
+def test_a_browser_that_shows_no_notifications_says_so(visitor, site):
+    visitor.add_init_script(NOTIFICATIONS % "denied")
+    page = open_home(visitor, site)
+    press_start(page, LONG)
+    newest(page).locator(".notify").click()
+    expect(newest(page).locator(".problem")).to_contain_text("shows no notifications of this site")
+    expect(newest(page).locator(".notify")).to_be_hidden()
+    cancel(page)
+
+
 def test_a_bar_says_how_long_its_job_has_run_and_when_it_ended(visitor, site):
     page = open_home(visitor, site)
     press_start(page, LONG)

@@ -45,6 +45,7 @@ MODULES = [
     "livejobs/result.js",
     "livejobs/socket.js",
     "livejobs/state.js",
+    "livejobs/tab.js",
     "livejobs/task_status.js",
     "livejobs/words.js",
 ]

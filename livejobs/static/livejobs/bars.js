@@ -3,14 +3,13 @@
 import $ from "./jquery.js";
 import { barsOf, blank, clear, fill, name } from "./job-bar.js";
 import { FINAL, isRunning } from "./state.js";
-import { percent } from "./words.js";
+import { showInTitle } from "./tab.js";
 
 const FOLDED_AFTER = 3; // jobs that have ended
 const UNSENT = 0;
 const RUNNING = 1;
 const WAITING = 2;
 const ENDED = 3;
-const TITLE = document.title;
 
 const list = $("#jobs");
 const more = $("<button>", { type: "button", id: "more_jobs", hidden: true });
@@ -113,7 +112,7 @@ function mark(bars) {
   $(newest).find(".percent").attr("id", "div_progress_val");
 }
 
-// Says how many jobs run, wait and have ended; and in the tab's title, which is seen from afar, how far it has come.
+// Says how many jobs run, wait and have ended; and in the tab's title how far they have come.
 function say(moved) {
   if (moved) {
     const jobs = $("job-bar")
@@ -129,10 +128,7 @@ function say(moved) {
     const named = all.filter(([some]) => some.length).map(([some, word]) => `${some.length} ${word}`);
     counts.text(jobs.length > 1 ? named.join(", ") : "");
   }
-  const one = running.length === 1 && $(running[0]).data("job");
-  const title = running.length > 1 ? `${running.length} running` : one ? `${percent(one)} ${one.title}`.trim() : "";
-  const whole = title ? `${title} · ${TITLE}` : TITLE;
-  if (document.title !== whole) document.title = whole;
+  showInTitle(running.map((bar) => $(bar).data("job")));
 }
 
 // Shows a press that is not sent yet, until the server has answered it; `forget` takes it back.

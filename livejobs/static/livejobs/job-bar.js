@@ -4,10 +4,12 @@ import { announce } from "./announcer.js";
 import { config } from "./config.js";
 import { drawFiles, drawResult } from "./result.js";
 import { FINAL, isRunning, isUnknown } from "./state.js";
+import { canNotify, notify, tellEnd } from "./tab.js";
 import { clock, lasting, left, percent, wordsOf } from "./words.js";
 
 const NIL = "00000000-0000-0000-0000-000000000000"; // stands for a job in the address of its page
 const STATES = "PENDING STARTED PROGRESS RETRY SUCCESS FAILURE REVOKED";
+const NOT_ALLOWED = "This browser shows no notifications of this site: allow them in its settings.";
 const SILENCE = 30; // seconds without news of a running job, after which the page says so
 // Milliseconds that this browser's clock is ahead of the server's.
 const AHEAD = Date.now() - 1000 * config.now;
@@ -71,6 +73,11 @@ export function animate(socket) {
     bar.find(".retry").prop("disabled", true); // unless it is refused: the new job has a button of its own
     socket.retry(job.task_id);
   });
+  onPress(".notify", async (bar, job) => {
+    const given = await notify(job);
+    bar.find(".notify").prop("hidden", true);
+    bar.find(".problem").text(given ? "" : NOT_ALLOWED);
+  });
   for (const taskId of bars.keys()) socket.want(taskId);
   setInterval(() => $("job-bar").each((_, bar) => tick($(bar))), 1000);
 }
@@ -104,11 +111,13 @@ export function fill(bar, told) {
   tick(bar);
   const look = `${job.state} ${cancelling} ${job.title}`;
   if (!isFinal && look === bar.data("look")) return;
+  if (isFinal && shown && shown.task_id === job.task_id && !FINAL.has(shown.state)) tellEnd(job, said);
   bar.data("look", look);
   bar.removeClass(`idle ${STATES}`).addClass(job.state);
   name(bar, job.title, config.jobPage.replace(NIL, job.task_id));
   const hadFocus = bar.find(".cancel").is(":focus");
   bar.find(".cancel").prop({ hidden: isFinal, disabled: cancelling });
+  bar.find(".notify").prop("hidden", !canNotify(job));
   bar.find(".retry").prop({ hidden: job.state !== "FAILURE" && job.state !== "REVOKED", disabled: false });
   if (hadFocus && isFinal) bar.find(".retry:visible, h2 a").first().trigger("focus");
   drawResult(bar.find(".result").first(), job);
@@ -145,7 +154,7 @@ export function name(bar, title, address) {
   }
   if (gauge.attr("aria-label") === title) return;
   gauge.removeAttr("aria-labelledby").attr("aria-label", title);
-  for (const button of [".cancel", ".retry", ".download"]) {
+  for (const button of [".notify", ".cancel", ".retry", ".download"]) {
     bar.find(button).each((_, one) => one.setAttribute("aria-label", `${one.textContent.trim()}: ${title}`));
   }
 }
