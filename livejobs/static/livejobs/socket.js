@@ -139,9 +139,9 @@ export class JobSocket {
     this.socket.onmessage = (event) => {
       const frame = JSON.parse(event.data);
       this.heardAt = Date.now();
-      this.within(this.unfinished.size ? PING_SOON : PING_EVERY, () => this.ping());
       if (!this.isLive && frame.type !== "error") this.live();
       this.take(frame);
+      this.within(this.unfinished.size ? PING_SOON : PING_EVERY, () => this.ping());
     };
     this.socket.onclose = ({ code }) => this.closed(code);
     this.within(PATIENCE, () => this.closed());
