@@ -155,6 +155,20 @@ def test_nothing_moves_under_the_pointer(visitor, site):
     expect_end(page, re.compile("^Cancelled"))
 
 
+def test_nothing_moves_when_the_page_goes_live(visitor, site):
+    """Source: Layout Instability API, which sums up how far what was drawn has moved."""
+    visitor.add_init_script(
+        """window.moved = [];
+        new PerformanceObserver((list) => {
+          for (const entry of list.getEntries())
+            for (const { node } of entry.sources) window.moved.push(`${node?.nodeName} ${node?.id} ${node?.className}`);
+        }).observe({ type: "layout-shift", buffered: true });"""
+    )
+    page = open_home(visitor, site)
+    page.wait_for_timeout(300)
+    assert page.evaluate("moved") == []
+
+
 def test_the_tab_says_how_far_the_job_is(visitor, site):
     page = open_home(visitor, site)
     press_start(page, LONG)

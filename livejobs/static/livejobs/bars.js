@@ -13,14 +13,14 @@ const ENDED = 3;
 
 const list = $("#jobs");
 const more = $("<button>", { type: "button", id: "more_jobs", hidden: true });
-const counts = $("<p>", { id: "job_counts" });
+const counts = $("#job_counts"); // its place is kept from the start, so that nothing moves
 const idle = list.children(".idle").clone(); // for a page whose last job is deleted
 const hovers = matchMedia("(hover: hover)");
 const undrawn = new Map(); // task_id -> the snapshot to be drawn in the next frame
 let unfolded = false;
 let running = []; // the bars of the jobs that run
 
-list.before(counts).after(more);
+list.after(more);
 list.on("pointerleave", arrange);
 more.on("click", () => {
   unfolded = true;
