@@ -91,7 +91,7 @@ class FaultProxy:
         self.reserved.close()
 
     def _call(self, work: Coroutine[None, None, None]):
-        asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
 
     async def _change(self, mode: Mode, seconds: float = 0):
         before, self.mode, self.seconds = self.mode, mode, seconds

@@ -10,7 +10,7 @@ from testkit.stage import Stage
 from testkit.watcher import Watcher, visit
 
 #: Seconds in which everything must be well again, on a machine that is busy with other things too.
-PATIENCE = 90
+PATIENCE = 180
 
 
 class Pages:

@@ -62,13 +62,13 @@ async def test_make_run_brings_up_the_site_ctrl_c_leaves_nothing_behind_and_the_
     host, port, data, log = "127.0.0.1", free_port(), tmp_path / "var", tmp_path / "log"
     with make_run(port, data, log):
         cookie = await visit(f"{host}:{port}")
-        async with asyncio.timeout(60), page(f"{host}:{port}", cookie) as visitor:
+        async with asyncio.timeout(180), page(f"{host}:{port}", cookie) as visitor:
             await start(visitor, 10_000)
             assert (await until_the_end(visitor))[-1]["result"] == 1_229
             await start(visitor, 5_000_000)
             job = await told_until(visitor, lambda frame: frame["percent"] and frame["state"] == "PROGRESS")
     with make_run(port, data, log):
-        async with asyncio.timeout(90), page(f"{host}:{port}", cookie) as visitor:
+        async with asyncio.timeout(180), page(f"{host}:{port}", cookie) as visitor:
             end = await told_until(visitor, lambda told: told["task_id"] == job["task_id"] and told["state"] in FINAL)
     assert (end["state"], end["attempt"], end["result"]) == ("SUCCESS", 2, 348_513)
     shown = log.read_text()

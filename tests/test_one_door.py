@@ -11,7 +11,7 @@ from testkit.processes import ROOT, Site
 from testkit.watcher import Watcher, visit
 
 #: Seconds in which a page is told, on a machine that is busy with other things too.
-PATIENCE = 30
+PATIENCE = 90
 
 
 @pytest.fixture(params=["folder", "redis", "rabbitmq"])

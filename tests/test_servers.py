@@ -60,7 +60,7 @@ def page(request, tmp_path):
 
 
 async def test_a_job_is_told_from_its_start_to_its_end(page):
-    async with asyncio.timeout(30), page() as line:
+    async with asyncio.timeout(180), page() as line:
         await line.send(json.dumps({"type": "start", "kind": "count_primes", "params": {}, "ref": str(uuid.uuid4())}))
         frame = json.loads(await line.recv())
         assert frame["state"] == "PENDING"
@@ -69,7 +69,7 @@ async def test_a_job_is_told_from_its_start_to_its_end(page):
             frame = json.loads(await line.recv())
         await line.send('{"type":"ping"}')
         assert await line.recv() == '{"type":"pong"}'
-    async with asyncio.timeout(30), page("/ws/task_status/1/") as line:
+    async with asyncio.timeout(180), page("/ws/task_status/1/") as line:
         with pytest.raises(ConnectionClosed) as closed:
             await line.recv()
         assert closed.value.rcvd.code == 4404
@@ -104,7 +104,7 @@ async def test_a_frame_of_a_connection_that_was_lost_starts_nothing(web):
     def page():
         return connect(f"ws://{web.host}/ws/jobs/", additional_headers={"Cookie": cookie}, proxy=None)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         lost, left = await page(), await page()
         web.process.send_signal(signal.SIGSTOP)
         await lost.send(starts[0])

@@ -30,7 +30,7 @@ def sign_up(host, **changes) -> tuple[int, dict, str]:
 
 async def follow(host, task_id, cookie) -> tuple[list[dict], int]:
     """Returns what the job's socket shows until the server closes it, and the close code."""
-    async with asyncio.timeout(90), page(host, cookie, f"/ws/task_status/{task_id}/") as socket:
+    async with asyncio.timeout(180), page(host, cookie, f"/ws/task_status/{task_id}/") as socket:
         frames = await until_the_end(socket)
         await socket.wait_closed()
         return frames, socket.close_code

@@ -188,7 +188,7 @@ async def test_a_session_that_ends_while_its_socket_connects_closes_it(often, so
 
 async def frames_until_closed(page, code):
     """Yield the frames before the close."""
-    while (message := await page.receive_output(timeout=5))["type"] != "websocket.close":
+    while (message := await page.receive_output(timeout=30))["type"] != "websocket.close":
         yield message
     assert message["code"] == code
 
@@ -278,7 +278,7 @@ async def test_nothing_is_started_for_a_visitor_who_logs_in_after_the_frame_was_
 
     monkeypatch.setattr(new_job, "cleaned_params", log_in_meanwhile)
     await one.send(**(START if frame == "start" else {"type": "retry", "task_id": str(ended.pk)}))
-    while (await one.receive_output(timeout=5))["type"] != "websocket.close":
+    while (await one.receive_output(timeout=30))["type"] != "websocket.close":
         pass
     assert [job.owner async for job in Job.objects.all()] == [f"user-{user.pk}"]
 
@@ -539,7 +539,7 @@ async def test_all_of_many_sockets_are_checked_in_turn(often, monkeypatch):
     guard = Guard()
     for each in watchers:
         guard.join(each)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await done.wait()
     for each in watchers:
         guard.leave(each)

@@ -42,7 +42,7 @@ async def line():
     peer = socket.socket()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     peer.connect(server.sockets[0].getsockname())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await line.made.wait()
     line.peer = peer
     yield line
@@ -66,7 +66,7 @@ async def test_a_connection_that_waits_for_a_reader_is_ended_at_once(line):
     assert connection.closing
     assert not line.lost.is_set()
     connection.abort()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await line.lost.wait()
     connection.abort()  # once more does no harm
     with pytest.raises(ConnectionResetError):
@@ -88,7 +88,7 @@ async def test_a_closed_socket_does_not_wait_for_ever_until_the_rest_is_read(lin
     incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
     await Watcher()({"type": "websocket"}, incoming.get, line.send)
     line.transport.close()  # as uvicorn does when the consumer has ended
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await line.lost.wait()
 
 
@@ -189,7 +189,7 @@ async def test_on_daphne_nobody_waits_for_a_connection_that_is_gone(daphne):
     frame = asyncio.create_task(daphne.connection.send({"type": "websocket.send"}))
     await asyncio.sleep(0)
     daphne.connection.abort()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await frame
 
 

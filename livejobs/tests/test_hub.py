@@ -164,7 +164,7 @@ async def test_other_threads_publish_without_waiting(the_hub):
     the_hub.join("visitor-1", there)
     assert await asyncio.to_thread(the_hub.soon, the_hub.publish, [snapshot(1)])
     assert await asyncio.to_thread(the_hub.soon, the_hub.gone, "visitor-1", "job-1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(there.shown) < 2:
             await there.arrived.wait()
             there.arrived.clear()

@@ -316,7 +316,7 @@ async def outage(the_hub, there, monkeypatch):
         await group_send(group, message)
 
     monkeypatch.setattr(the_hub.layer.channel_layer, "group_send", refuse)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await failed.wait()
     return lambda: monkeypatch.setattr(the_hub.layer.channel_layer, "group_send", group_send)
 

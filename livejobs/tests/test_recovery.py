@@ -123,7 +123,7 @@ async def test_only_unfinished_jobs_that_are_watched_and_quiet_are_compared(quic
     the_hub.join(told["watched alone"].task_id, watcher)
     the_hub.publish(list(told.values()))
     busy = told["busy"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(asked) < 3:
             busy = busy._replace(seq=busy.seq + 1)
             the_hub.publish([busy])

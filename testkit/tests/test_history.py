@@ -234,7 +234,7 @@ async def test_a_watcher_says_an_unanswered_start_again_with_the_same_ref():
             await socket.send(json.dumps({**SUCCESS, "ref": said[-1]["ref"]}))
             await socket.wait_closed()  # the first time, the line is cut without an answer
 
-    async with serve(site, "127.0.0.1", 0) as server, asyncio.timeout(10):
+    async with serve(site, "127.0.0.1", 0) as server, asyncio.timeout(30):
         host = "{}:{}".format(*server.sockets[0].getsockname())
         watcher = Watcher("page", "ann", [host], cookie="")
         watching = asyncio.create_task(watcher.watch())

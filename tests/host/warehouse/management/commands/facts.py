@@ -11,7 +11,7 @@ from django.urls import get_resolver
 
 from warehouse.tasks import add, export_stock, total
 
-PATIENCE = 30  # seconds
+PATIENCE = 90  # seconds
 
 
 class Command(BaseCommand):
