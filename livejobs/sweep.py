@@ -208,7 +208,7 @@ def send_due(broker: Connection) -> Iterator[Job]:
     now = timezone.now()
     due = Job.objects.due(now).filter(kind__in=jobs.kinds())
     waiting = list(due.filter(sent=True)[:MOST])
-    empty = {queue for queue in {queue_of(job.kind) for job in waiting} if queue and _is_empty(broker, queue)}
+    empty = {queue for queue in {queue_of(job.kind) for job in waiting} if queue and is_empty(broker, queue)}
     for job in [*due.filter(sent=False)[:MOST], *(job for job in waiting if queue_of(job.kind) in empty)]:
         # Of several web processes, one sends it.
         if Job.objects.due(now).filter(pk=job.pk, sent_at=job.sent_at).update(sent_at=now):
@@ -218,8 +218,13 @@ def send_due(broker: Connection) -> Iterator[Job]:
             yield job
 
 
-def _is_empty(broker: Connection, queue: str) -> bool:
-    """Tell whether no task waits in a queue."""
+def is_empty(broker: Connection, queue: str) -> bool:
+    """Tell whether no task waits in a queue.
+
+    Args:
+        broker: the connection to it.
+        queue: the queue's name.
+    """
     with broker.channel() as channel:
         try:
             waiting: int = channel.queue_declare(queue, passive=True).message_count

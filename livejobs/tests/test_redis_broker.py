@@ -8,6 +8,7 @@ import redis
 from celery import current_app
 from kombu import Connection, Consumer, Queue
 
+from livejobs import sweep
 from livejobs.under.drain import drain
 
 QUEUE = Queue("redis-broker-test")
@@ -49,6 +50,18 @@ def test_a_channel_that_cannot_give_its_messages_back_is_closed_all_the_same(con
     message.channel.connection.client = None
     message.channel._pool = None
     connection.maybe_close_channel(message.channel)
+
+
+def test_a_queue_whose_key_has_a_prefix_is_found(connection, replies):
+    """Otherwise the sweep takes all tasks that wait for lost."""
+    channel = connection.default_channel
+    with pytest.raises(connection.channel_errors):
+        channel.queue_declare(replies.name, passive=True)
+    publish(channel, replies, *range(3))
+    assert channel.queue_declare(replies.name, passive=True).message_count == 3
+    assert not sweep.is_empty(connection, replies.name)
+    replies(channel).purge()
+    assert sweep.is_empty(connection, replies.name)
 
 
 @pytest.fixture
