@@ -125,6 +125,9 @@ class ParentTask(TrackingTask):
         """Write the rows of children, and send their tasks. The sweep sends what cannot be sent now."""
         from livejobs import jobs
 
+        now = timezone.now()
+        for child in batch:
+            child.sent_at = now  # they were prepared long ago, if there are many: the sweep would send them too
         # A stale attempt may write the same ones.
         with_database(request.id, Job.objects.bulk_create, batch, ignore_conflicts=True)
         if inline := request.get("inline"):

@@ -134,25 +134,33 @@ class Relay:
         with Consumer(connection, [REPLY_QUEUE], **options):
             self.listening.set()
             logger.info("The relay listens to %s", REPLY_QUEUE.name)
-            while not self.stopping.is_set():
-                drain(connection, messages, BATCH, timeout=self._patience())
-                began = time.monotonic()
-                connection.heartbeat_check()
-                # Whatever else is said over this connection may bring more messages: they are of the next batch.
-                batch = messages[:]
-                messages.clear()
-                self.lease.renew()
-                self._take(batch)
-                if batch and alone:
-                    channel.acknowledge_taken(len(batch))
-                elif batch:
-                    batch[-1].ack(multiple=True)
-                for job in self.sweep(connection):
-                    self._show(job)
-                    self.parents.note(job)
-                self.show_parents()
-                if 0 < len(batch) < BATCH:
-                    time.sleep(max(began + PAUSE - time.monotonic(), 0))
+            try:
+                while not self.stopping.is_set():
+                    drain(connection, messages, BATCH, timeout=self._patience())
+                    self._relay_batch(connection, messages)
+            except Lost:
+                if alone:
+                    channel.give_back()  # the other relay has looked already for what this one had taken
+                raise
+
+    def _relay_batch(self, connection: Connection, messages: list[Message]) -> None:
+        """Relay the messages that are there, acknowledge them, and sweep if it is time to."""
+        began = time.monotonic()
+        connection.heartbeat_check()
+        # Whatever else is said over this connection may bring more messages: they are of the next batch.
+        batch = messages[:]
+        messages.clear()
+        self.lease.renew()
+        self._take(batch)
+        if batch:
+            _acknowledge(batch)
+        for job in self.sweep(connection):
+            self._show(job)
+            self.parents.note(job)
+            self.lease.renew()  # a sweep may take long
+        self.show_parents()
+        if 0 < len(batch) < BATCH:
+            time.sleep(max(began + PAUSE - time.monotonic(), 0))
 
     def _patience(self) -> float:
         """Return how many seconds the relay may wait for the next reply."""
@@ -257,6 +265,15 @@ class Relay:
         """
         self.cache.adopt(visitor, owner)
         self.parents.adopt(visitor, owner)
+
+
+def _acknowledge(batch: list[Message]) -> None:
+    """Acknowledge all messages of a batch."""
+    channel: Any = batch[-1].channel
+    if hasattr(channel, "acknowledge_taken"):  # on Redis
+        channel.acknowledge_taken(len(batch))
+    else:
+        batch[-1].ack(multiple=True)
 
 
 def _read(messages: Iterable[Message]) -> tuple[list[Reply], list[dict[str, Any]]]:

@@ -35,6 +35,8 @@ UNLISTED_BEATS = 3
 NAME_AGAIN = 10.0
 #: Tasks that one sweep sends, and suspects that it names, at most.
 MOST = 200
+#: Seconds for which one sweep sends tasks, at most: the relay's thread waits meanwhile.
+SEND_FOR = 1.0
 
 
 class Suspect(NamedTuple):
@@ -75,8 +77,8 @@ class Sweep:
             return
         self.next_look = now + EVERY
         steps: list[Callable[[], Iterator[Job]]] = [
-            lambda: self._name_suspects(now),
             lambda: _restore_abandoned(broker),
+            lambda: self._name_suspects(now, broker),
             end_cancelled,
             lambda: send_due(broker),
         ]
@@ -88,9 +90,11 @@ class Sweep:
             except Exception:
                 logger.exception("A part of the sweep has failed; the next sweep tries it again")
 
-    def _name_suspects(self, now: float) -> Iterator[Job]:
+    def _name_suspects(self, now: float, broker: Connection) -> Iterator[Job]:
         """Name the suspects in a notice, which comes out of the reply queue after all that was replied before."""
         suspects = self.look(now)
+        if not getattr(broker.default_channel, "settled", True):
+            return  # an end may still be put back into the queue
         due = [one for one in suspects if now - self.named.get(one, -NAME_AGAIN) >= NAME_AGAIN][:MOST]
         if due and notice.post("suspects", suspects=due):
             self.named |= dict.fromkeys(due, now)
@@ -205,17 +209,19 @@ def end_cancelled() -> Iterator[Job]:
 
 def send_due(broker: Connection) -> Iterator[Job]:
     """Send the tasks that were not sent, and those that no queue holds any more though no worker has begun them."""
-    now = timezone.now()
+    now, until = timezone.now(), time.monotonic() + SEND_FOR
     due = Job.objects.due(now).filter(kind__in=jobs.kinds())
     waiting = list(due.filter(sent=True)[:MOST])
     empty = {queue for queue in {queue_of(job.kind) for job in waiting} if queue and is_empty(broker, queue)}
     for job in [*due.filter(sent=False)[:MOST], *(job for job in waiting if queue_of(job.kind) in empty)]:
         # Of several web processes, one sends it.
         if Job.objects.due(now).filter(pk=job.pk, sent_at=job.sent_at).update(sent_at=now):
-            logger.warning("Job %s waits for a worker, and its task is in no queue: it is sent again", job.pk)
+            logger.warning("Job %s waits for a worker, and its task is in no queue: it is sent", job.pk)
             if not jobs.send(job, again=True):
                 return
             yield job
+        if time.monotonic() > until:
+            return  # the next sweep goes on
 
 
 def is_empty(broker: Connection, queue: str) -> bool:

@@ -72,6 +72,7 @@ class Stage:
             EXECUTIONS=str(folder / "executions"),
             CELERY_VISIBILITY_TIMEOUT=str(PATIENCE_OF_BROKERS),
             JOBS_UNFINISHED_PER_OWNER=str(LIMIT),
+            JOBS_RECENT="100",  # a page that comes back late in a busy run is told all: an owner has more than 10 jobs
         )
         self.ports = {web: reserve_port() for web in self.webs}
         lines = LINES if broker != FOLDER else [("pages", web) for web in self.webs]

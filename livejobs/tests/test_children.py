@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,8 +11,9 @@ import pytest
 from django import forms
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import OperationalError, connection
+from django.utils import timezone
 
-from livejobs import files, jobs, parents
+from livejobs import files, jobs, new_job, parents
 from livejobs.children import LAST
 from livejobs.inline import Inline
 from livejobs.models import SEQ_PER_ATTEMPT, Job, State, Worker
@@ -548,3 +550,22 @@ def test_an_outage_of_the_database_while_children_are_started_or_read_is_waited_
     assert (job.state, job.result) == ("SUCCESS", 6)
     assert {sql.split()[0] for sql in failed} >= {"SELECT", "INSERT"}
     assert len(failed) >= 5
+
+
+def test_children_that_were_prepared_long_ago_are_not_due_yet(new_kind, part, monkeypatch):
+    """The sweep would send them beside their parent, which is about to do so."""
+    prepare = new_job.prepare
+
+    def long_ago(*args, **kwargs):
+        child = prepare(*args, **kwargs)
+        child.sent_at -= timedelta(minutes=5)
+        return child
+
+    def whole(self):
+        self.children([(part, {"number": 1})])
+
+    monkeypatch.setattr(new_job, "prepare", long_ago)
+    new_kind(whole)
+    began = timezone.now()
+    run_job("whole")
+    assert Job.objects.get(position=0).sent_at >= began

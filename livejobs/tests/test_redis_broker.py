@@ -139,10 +139,13 @@ def test_what_redis_gives_a_dead_relay_after_another_has_taken_over_is_not_lost(
     assert drained(alive, 1) == ["for the living one"]
     alive.restore_abandoned()
     alive.acknowledge_taken(1)
+    assert not alive.settled, "the sweep must not take a job for lost whose end may be the message"
     assert len(alive.messages) == 1, "one look does not tell what is abandoned from what is on its way"
     alive.restore_abandoned()
     assert drained(alive, 2)[1] == "for the dead one"
     alive.acknowledge_taken(1)
+    alive.restore_abandoned()
+    assert alive.settled
 
 
 def test_all_that_waits_is_taken_in_one_go_in_order_and_no_more_than_a_batch(relay_channel, replies, connection):
@@ -156,6 +159,15 @@ def test_all_that_waits_is_taken_in_one_go_in_order_and_no_more_than_a_batch(rel
     drain(channel.connection.client, channel.messages, 200, timeout=5)
     assert [message.payload for message in channel.messages] == list(range(200, 250))
     channel.acknowledge_taken(50)
+
+
+def test_a_relay_that_has_lost_its_lease_gives_back_what_it_took_meanwhile(relay_channel, replies, connection):
+    slow, other = relay_channel(), relay_channel()
+    publish(connection.default_channel, replies, 1, 2)
+    assert drained(slow, 2) == [1, 2]
+    slow.give_back()
+    assert drained(other, 2) == [1, 2]
+    other.acknowledge_taken(2)
 
 
 def test_what_is_read_and_not_acknowledged_is_not_abandoned(relay_channel, replies, connection):

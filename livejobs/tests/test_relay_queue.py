@@ -207,6 +207,26 @@ def test_a_reply_that_comes_while_the_last_ones_are_dealt_with_is_dealt_with_too
     assert Job.objects.filter(state="SUCCESS").count() == 2
 
 
+def test_a_sweep_of_many_jobs_does_not_cost_the_lease(queue, running, job, monkeypatch):
+    heard, renewed, renew = Heard(), [], relay_module.Lease.renew
+    swept = [Job.objects.create(owner="visitor-1", kind="count_primes", title="Primes") for _ in range(3)]
+
+    def sweep(self, broker):
+        while swept:
+            yield swept.pop()
+
+    def noted(self):
+        renewed.append(len(swept))
+        renew(self)
+
+    monkeypatch.setattr(relay_module.Sweep, "__call__", sweep)
+    monkeypatch.setattr(relay_module.Lease, "renew", noted)
+    running(heard)
+    heard.wait_for(3)
+    wait_until(lambda: renewed.count(0) >= 1, "the sweep is over")
+    assert {1, 2} <= set(renewed), "it is renewed between the jobs of a sweep"
+
+
 def test_nobody_but_a_relay_takes_replies_off_the_queue(job):
     """A worker that is to revoke a task asks the result backend for its state."""
     with current_app.pool.acquire(block=True) as connection:

@@ -222,6 +222,30 @@ def test_a_task_that_the_broker_has_lost_is_sent_again(sent, broker):
     assert set(sent) == {str(job.pk), str(put_off.pk)}
 
 
+def test_no_suspect_is_named_while_its_end_may_still_be_put_back_into_the_queue(broker, monkeypatch):
+    """Redis may have given the end to a connection that was cut: see redis_broker.py."""
+    posted = []
+    monkeypatch.setattr(notice, "post", lambda call, **about: posted.append(call) or True)
+    running(worker(state=Worker.State.LOST))
+    one = Sweep()
+    for settled in (False, True):
+        broker.default_channel.settled, one.next_look = settled, 0
+        list(one(broker))
+        assert posted == (["suspects"] if settled else [])
+
+
+def test_a_sweep_sends_for_a_second_at_most_and_the_next_one_goes_on(sent, broker, monkeypatch):
+    """The relay's thread sends them: a slow broker must not keep the reports of other jobs."""
+    clock = iter(number * 0.4 for number in range(100))
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for _ in range(5):
+        make(sent_at=timezone.now() - LONG_AGO)
+    list(sweep.send_due(broker))
+    assert len(sent) == 3
+    list(sweep.send_due(broker))
+    assert len(set(sent)) == 5
+
+
 def test_a_task_that_waits_in_its_queue_is_not_sent_again(sent, broker):
     make(sent=True, sent_at=timezone.now() - LONG_AGO)
     queue = broker.SimpleQueue(current_app.conf.task_default_queue)

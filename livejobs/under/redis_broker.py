@@ -26,6 +26,8 @@ class Channel(redis.Channel):
 
     #: The queue of which this channel is the sole consumer, if it has said so.
     own_queue: str | None = None
+    #: Whether no message of that queue may be with a connection that was cut, and older than those that come next.
+    settled = True
 
     def consume_alone(self, queue: str) -> None:
         """Take the messages of a queue so that none is lost with this process or its connection.
@@ -73,6 +75,14 @@ class Channel(redis.Channel):
         done, self.taken = self.taken[:count], self.taken[count:]
         self._forget(done)
 
+    def give_back(self) -> None:
+        """Put back what was read and not acknowledged, the oldest last: another process takes it up at once."""
+        if self.own_queue is None:
+            return
+        for item in reversed(self.taken):
+            self._put_back(item)
+        self.taken = []
+
     def restore_abandoned(self) -> None:
         """Put back what Redis had taken for a connection of which it did not know yet that it was cut.
 
@@ -83,11 +93,16 @@ class Channel(redis.Channel):
             return
         with self.conn_or_acquire() as client:
             there = client.lrange(self._key(self._taken), 0, -1)
-            for item in there:
-                if item in self.seen_taken and item not in self.taken:
-                    with client.pipeline() as put_back:
-                        put_back.rpush(self.own_queue, item).lrem(self._key(self._taken), -1, item).execute()
+        unknown = [item for item in there if item not in self.taken]
+        for item in unknown:
+            if item in self.seen_taken:
+                self._put_back(item)
         self.seen_taken = set(there)
+        self.settled = not unknown
+
+    def _put_back(self, item: bytes) -> None:
+        with self.conn_or_acquire() as client, client.pipeline() as both:
+            both.rpush(self.own_queue, item).lrem(self._key(self._taken), -1, item).execute()
 
     def _forget(self, items: list[bytes]) -> None:
         with self.conn_or_acquire() as client, client.pipeline(transaction=False) as removals:
