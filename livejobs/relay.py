@@ -180,6 +180,7 @@ class Relay:
                     raise
                 except Exception:
                     logger.exception("A notice that cannot be taken: %s %.500r", call, about)
+                self.lease.renew()  # a notice may name many suspects, each of which is sent again
 
     def _changed(self, task_id: str) -> None:
         """Show a job whose row was changed in another process."""

@@ -39,6 +39,7 @@ def again(job, attempt=1, **fields) -> Reply:
 
 def take(relay, *bodies):
     """Let a relay take messages."""
+    assert relay.lease.take()
     relay._take([SimpleNamespace(body=json.dumps(body)) for body in bodies])
 
 
@@ -380,3 +381,12 @@ def test_a_relay_that_takes_over_does_not_go_below_what_the_killed_one_has_told(
     Relay(relay.published.extend, lambda task_id: newest).relay([ended(job, "FAILURE", error="No.", attempt=attempt)])
     assert told(relay)[-1] == ("FAILURE", 17 if attempt == 1 else None)
     assert Job.objects.get().percent == (17 if attempt == 1 else None)
+
+
+def test_a_notice_of_many_suspects_does_not_cost_the_lease(relay, monkeypatch):
+    """Each suspect may be sent again over a slow broker; meanwhile another relay would take the lease."""
+    renewed = []
+    monkeypatch.setattr(relay.lease, "renew", lambda: renewed.append(True))
+    suspects = [[str(uuid.uuid4()), 1, str(uuid.uuid4())] for _ in range(3)]
+    take(relay, {"notice": "suspects", "suspects": suspects})
+    assert len(renewed) == 3

@@ -303,6 +303,7 @@ def test_suspects_are_named_in_a_notice_that_the_relay_judges(monkeypatch, broke
     told.state, told.reached, told.seq = "PROGRESS", 17, told.seq + 5
     newest = Snapshot.of(told)
     relay = Relay(published.extend, lambda task_id: newest)
+    assert relay.lease.take()
     relay._take([SimpleNamespace(body=json.dumps(posted[0]))])
     assert [(one.task_id, one.state) for one in published] == [(str(job.pk), "RETRY")]
     # A relay that was killed has told it, and no row has it.
