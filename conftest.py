@@ -144,7 +144,7 @@ class Socket(WebsocketCommunicator):
 
     Args:
         path: the socket's URL.
-        client: whose session it has; nobody's unless given.
+        client: the client of Django whose session cookie the socket sends; no cookie unless given.
         token: a JWT that it brings.
     """
 

@@ -115,7 +115,7 @@ class JobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="owner", ordering="owner")
     def whose(self, job: Job) -> str | SafeString:
-        """Return the owner, as a link if the owner is a user whom the admin shows."""
+        """Return the owner. A user becomes a link to the page of the user in the admin, if there is one."""
         prefix, _, key = job.owner.partition("-")
         model = get_user_model()
         if prefix != "user":

@@ -146,7 +146,7 @@ def staged(self: JobTask, first: int, second: int, seconds: float) -> int:
 
 @shared_task(base=JobTask, bind=True, form=StepsForm, title="{count} effects in {seconds} s")
 def effects(self: JobTask, count: int, seconds: float) -> int:
-    """Write a line for each item, and go on where the attempt before was. The answer is how many items there are."""
+    """Write a line for each item, and resume at the checkpoint of the previous attempt. Return how many there are."""
     with written_down(self), open(os.environ["EXECUTIONS"] + ".effects", "a", buffering=1) as file:
         for number in self.track(range(count), resume=True):
             time.sleep(seconds / count)

@@ -98,7 +98,7 @@ class Stage:
         return f"127.0.0.1:{self.lines['pages', web].port}"
 
     def direct(self, web: str) -> str:
-        """Return where a web process is reached over a line that never breaks."""
+        """Return the host and port of a web process itself; no fault proxy stands before it."""
         return f"127.0.0.1:{self.ports[web].getsockname()[1]}"
 
     def start(self, name: str, **environment: str):
